@@ -1,0 +1,46 @@
+# `make demo` and `make test` do everything on a machine with Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: venv demo test test-full check format bench golden wheel clean
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+demo: venv
+	$(BIN)/quantkit demo --output demo_output
+
+test: venv
+	$(BIN)/pytest -m "not slow"
+
+test-full: venv
+	$(BIN)/pytest
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: venv
+	$(BIN)/pytest --update-golden
+
+bench: venv
+	$(BIN)/python -m benchmarks
+
+wheel: venv
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist demo_output bench_output *.egg-info

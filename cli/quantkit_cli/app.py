@@ -1,0 +1,92 @@
+"""The ``quantkit`` program: its commands, its errors and its exit codes.
+
+Exit codes: 0 done; 1 a limit asked for was missed; 2 bad usage, model or data; 130 interrupted.
+Nothing here imports the library before a command runs.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from quantkit_cli import console
+from quantkit_cli.inspect_command import inspect
+
+TRACEBACK_VARIABLE = "QUANTKIT_TRACEBACK"
+
+app = typer.Typer(
+    name="quantkit",
+    help="Post-training quantization of ONNX networks: exact integers, and what they cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help texts: rich alone would take half of the start-up time.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("inspect")(inspect)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"quantkit {version('quantkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+    quiet: console.Quiet = False,
+    verbose: console.Verbose = 0,
+) -> None:
+    """Post-training quantization of ONNX networks: exact integers, and what they cost."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        arguments: What follows the program's name; None: ``sys.argv``.
+
+    Returns:
+        The exit code.
+    """
+    console.set_up_logging()
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="quantkit")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    from quantkit.errors import AccuracyError, QuantkitError
+
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exception(error)
+    message = " ".join(str(error).split())
+    if isinstance(error, QuantkitError):
+        print(f"error: {message}", file=sys.stderr)
+        return 1 if isinstance(error, AccuracyError) else 2
+    print(
+        f"error: this is a bug in quantkit ({type(error).__name__}: {message}); "
+        f"{TRACEBACK_VARIABLE}=1 shows where",
+        file=sys.stderr,
+    )
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What every command shares: log lines, progress, tables and the options ``-q`` and ``-v``.
+
+Results go to stdout; everything else (log lines, progress, errors) goes to stderr.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, TextIO
+
+import typer
+
+logger = logging.getLogger("quantkit")
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is in all."""
+
+
+class _LineHandler(logging.Handler):
+    """One line per record, to whatever ``sys.stderr`` is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write ``level: message``."""
+        message = " ".join(record.getMessage().split())
+        print(f"{record.levelname.lower()}: {message}", file=sys.stderr)
+
+
+def set_up_logging() -> None:
+    """Show warnings of the library, and Python's, as one line each; once per process or test."""
+    logger.handlers = [_LineHandler()]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    logger.warning("%s", message)
+
+
+def _be_quiet(value: bool) -> bool:
+    if value:
+        logger.setLevel(logging.ERROR)
+    return value
+
+
+def _be_verbose(value: int) -> int:
+    if value:
+        logger.setLevel(logging.INFO if value == 1 else logging.DEBUG)
+    return value
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.", callback=_be_quiet)]
+"""Give every command a parameter ``quiet: Quiet = False``; the callback does the work."""
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        metavar="",
+        help="Say more; twice: everything.",
+        callback=_be_verbose,
+    ),
+]
+"""Give every command a parameter ``verbose: Verbose = 0``; the callback does the work."""
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Progress]:
+    """A bar on a terminal, otherwise a plain line at each quarter; nothing with ``-q``.
+
+    Args:
+        description: What is being done, in a word or two ("calibrate").
+
+    Yields:
+        To be called with what is done and what there is in all.
+    """
+    if not logger.isEnabledFor(logging.WARNING):
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
+        with _bar(description) as advance:
+            yield advance
+    else:
+        yield _quarter_lines(description)
+
+
+@contextmanager
+def _bar(description: str) -> Iterator[Progress]:
+    import rich.progress
+    from rich.console import Console
+
+    with rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        task = bars.add_task(description, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _quarter_lines(description: str) -> Progress:
+    said = 0
+
+    def advance(done: int, total: int) -> None:
+        nonlocal said
+        quarter = 4 * done // total if total else 4
+        if quarter > said:
+            said = quarter
+            print(f"{description}: {done} of {total}", file=sys.stderr)
+
+    return advance
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    title: str | None = None,
+) -> None:
+    """Print a table to stdout; cells are never cut off unless the terminal is too narrow.
+
+    Args:
+        columns: Their headings.
+        rows: One text per column.
+        right: Headings of the columns that are aligned to the right (numbers).
+        title: A line above it.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(
+            Text(column), justify="right" if column in right else "left", overflow="fold"
+        )
+    for row in rows:
+        # Text: brackets in a node's name are no markup.
+        table.add_row(*(Text(cell) for cell in row))
+    if title is not None:
+        print(f"{title}\n")
+    # In a file or pipe a row is one line, however long.
+    width = None if sys.stdout.isatty() else 10_000
+    console = Console(width=width, highlight=False, soft_wrap=False)
+    console.print(table)
+    print()

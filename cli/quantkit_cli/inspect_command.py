@@ -1,0 +1,210 @@
+"""``quantkit inspect``: what a network costs and what would run in integers, before any data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quantkit_cli.console import Quiet, Verbose, print_table
+
+if TYPE_CHECKING:
+    from quantkit.graph.cost import ModelCost
+    from quantkit.graph.program import TensorSpec
+    from quantkit.passes.prepare import Prepared
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A float ONNX model.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Show every layer: shape, cost, int8 or why it stays float; what was folded; what is saved."""
+    from quantkit.graph.cost import model_cost
+    from quantkit.passes.prepare import prepare
+    from quantkit.plan import candidate_refusals
+
+    prepared = prepare(model)
+    facts = inspection(prepared, model_cost(prepared.program), candidate_refusals(prepared))
+    if as_json:
+        print(json.dumps({"model": str(model), **facts}, indent=2))
+    else:
+        _print(str(model), facts)
+
+
+def inspection(
+    prepared: Prepared, cost: ModelCost, kept_float: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything ``inspect`` shows, as JSON types.
+
+    Args:
+        prepared: The prepared model.
+        cost: What its program costs.
+        kept_float: Name of each node that stays float -> why.
+    """
+    integer_macs = sum(node.macs or 0 for node in cost.nodes if node.name not in kept_float)
+    layers = [
+        {
+            "name": node.name,
+            "op": node.op_type,
+            "output_shape": None if node.output_shape is None else list(node.output_shape),
+            "macs": node.macs,
+            "parameters": node.parameters,
+            "int8": node.name not in kept_float,
+            "float_reason": kept_float.get(node.name),
+            "absorbed_by": prepared.clamps.get(node.name),
+        }
+        for node in cost.nodes
+    ]
+    blocks = [
+        {
+            "depthwise": block.depthwise,
+            "pointwise": block.pointwise,
+            "output_channels": block.output_channels,
+            "kernel": list(block.kernel),
+            "macs": block.macs,
+            "standard_macs": block.standard_macs,
+            "ratio": block.ratio,
+        }
+        for block in cost.blocks
+    ]
+    return {
+        "inputs": [_value(spec) for spec in prepared.program.inputs],
+        "outputs": [_value(spec) for spec in prepared.program.outputs],
+        "layers": layers,
+        "preparation": [
+            {
+                "pass": note.pass_name,
+                "node": note.node,
+                "op": note.op_type,
+                "applied": note.applied,
+                "message": note.message,
+            }
+            for note in prepared.notes
+        ],
+        "separable_blocks": blocks,
+        "totals": {
+            "macs": cost.macs,
+            "int8_macs": integer_macs,
+            "macs_unknown": list(cost.unknown),
+            "parameters": cost.parameters,
+            "standard_macs": cost.standard_macs,
+            "saved_macs": cost.saved_macs,
+        },
+    }
+
+
+def _value(spec: TensorSpec) -> dict[str, Any]:
+    shape = None if spec.shape is None else list(spec.shape)
+    return {"name": spec.name, "dtype": spec.dtype.name, "shape": shape}
+
+
+def _print(model: str, facts: Mapping[str, Any]) -> None:
+    ends = ", ".join(f"{end['name']} {_shape(end['shape'])}" for end in facts["inputs"])
+    results = ", ".join(f"{end['name']} {_shape(end['shape'])}" for end in facts["outputs"])
+    print(f"{model}: {ends} -> {results}\n")
+    print_table(
+        ("layer", "op", "output", "MACs", "parameters", "arithmetic"),
+        [
+            (
+                layer["name"],
+                layer["op"],
+                _shape(layer["output_shape"]),
+                _count(layer["macs"]),
+                _count(layer["parameters"]),
+                _arithmetic(layer),
+            )
+            for layer in facts["layers"]
+        ],
+        right=("MACs", "parameters"),
+    )
+    _print_preparation(facts["preparation"])
+    _print_blocks(facts["separable_blocks"], facts["totals"])
+    _print_totals(facts["totals"])
+
+
+def _print_preparation(notes: list[dict[str, Any]]) -> None:
+    folded = sum(1 for note in notes if note["pass"] == "fold_batch_norm" and note["applied"])
+    print(f"BatchNormalization folded: {folded}")
+    applied: dict[str, int] = {}
+    for note in notes:
+        if note["applied"] and note["pass"] != "fold_batch_norm":
+            applied[note["pass"]] = applied.get(note["pass"], 0) + 1
+    for name, count in applied.items():
+        print(f"{name.replace('_', ' ')}: {count}")
+    for note in notes:
+        if not note["applied"]:
+            what = note["pass"].replace("_", " ")
+            print(f"not done: {what}: {note['node']} ({note['op']}): {note['message']}")
+    print()
+
+
+def _print_blocks(blocks: list[dict[str, Any]], totals: Mapping[str, Any]) -> None:
+    if not blocks:
+        return
+    print_table(
+        ("depthwise", "pointwise", "N", "D_K", "MACs", "standard conv", "ratio"),
+        [
+            (
+                block["depthwise"],
+                block["pointwise"],
+                str(block["output_channels"]),
+                "x".join(str(size) for size in block["kernel"]),
+                _count(block["macs"]),
+                _count(block["standard_macs"]),
+                f"{block['ratio']:.4f}",
+            )
+            for block in blocks
+        ],
+        right=("N", "MACs", "standard conv", "ratio"),
+        title=f"{len(blocks)} depthwise separable blocks; ratio to a standard conv: 1/N + 1/D_K^2",
+    )
+    print(
+        f"saved against standard convolutions: {_millions(totals['saved_macs'])} of "
+        f"{_millions(totals['standard_macs'])} MACs "
+        f"({100 * totals['saved_macs'] / totals['standard_macs']:.1f} %)"
+    )
+
+
+def _print_totals(totals: Mapping[str, Any]) -> None:
+    unknown = totals["macs_unknown"]
+    print(
+        f"total: {'at least ' if unknown else ''}{_millions(totals['macs'])} MACs "
+        f"and {_count(totals['parameters'])} parameters per sample"
+    )
+    if totals["macs"]:
+        counted = "counted " if unknown else ""
+        share = 100 * totals["int8_macs"] / totals["macs"]
+        print(f"int8: {share:.2f} % of the {counted}MACs")
+    if unknown:
+        print(
+            f"{len(unknown)} nodes are not counted, since their shapes are not known: "
+            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}"
+        )
+
+
+def _arithmetic(layer: Mapping[str, Any]) -> str:
+    if layer["float_reason"] is not None:
+        return f"float: {layer['float_reason']}"
+    if layer["absorbed_by"] is not None:
+        return f"int8, in {layer['absorbed_by']}"
+    return "int8"
+
+
+def _shape(shape: list[int | str | None] | None) -> str:
+    if shape is None:
+        return "?"
+    # Some exporters write -1 for a dynamic dimension.
+    return "x".join("?" if size in (None, -1) else str(size) for size in shape) or "scalar"
+
+
+def _count(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}" if count else "-"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} M"

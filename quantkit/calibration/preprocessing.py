@@ -1,0 +1,217 @@
+"""From a decoded picture to the array a network wants.
+
+    array = (resize(centre crop of the picture) - mean) / std
+
+All presets cut the centre square of 0.875 x the shorter side and resize it straight to the
+network's size, bilinear with antialias; they differ in mean and std.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from quantkit.errors import ConfigError
+from quantkit.graph.program import Dimension, TensorSpec
+
+Layout = Literal["NCHW", "NHWC"]
+ChannelOrder = Literal["RGB", "BGR"]
+
+# Pillow's filters widen with the reduction factor, which is what other tools call antialias.
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR}
+_CHANNEL_COUNTS = (1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How pictures become arrays.
+
+    Attributes:
+        mean: Subtracted, in units of the 0..255 pixel values; one value for all channels or one
+            per channel, in the network's channel order.
+        std: Divided by after that; same unit, length and order as ``mean``.
+        resize: Name of the filter: "bilinear" (with antialias).
+        crop: Side of the centre square that is kept, as a fraction of the shorter side, in (0, 1].
+        layout: "NCHW" or "NHWC"; None: what the model's input says.
+        channel_order: "RGB" or "BGR"; without meaning for grey networks.
+        size: Height and width in pixels; None: what the model's input says.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: str = "bilinear"
+    crop: float = 0.875
+    layout: Layout | None = None
+    channel_order: ChannelOrder = "RGB"
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.mean) not in _CHANNEL_COUNTS or len(self.mean) != len(self.std):
+            raise ConfigError(
+                f"mean and std need 1 or 3 values each, got {len(self.mean)} and {len(self.std)}"
+            )
+        if not np.isfinite([*self.mean, *self.std]).all() or min(self.std) <= 0:
+            raise ConfigError(f"mean must be finite and std > 0, got {self.mean} and {self.std}")
+        if self.resize not in _FILTERS:
+            raise ConfigError(
+                f"unknown resize filter {self.resize!r}; known: {', '.join(_FILTERS)}"
+            )
+        if not 0 < self.crop <= 1:
+            raise ConfigError(f"crop is a fraction in (0, 1], got {self.crop}")
+        if self.layout not in (None, "NCHW", "NHWC"):
+            raise ConfigError(f"layout is NCHW or NHWC, got {self.layout!r}")
+        if self.channel_order not in ("RGB", "BGR"):
+            raise ConfigError(f"channel order is RGB or BGR, got {self.channel_order!r}")
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise ConfigError(f"size is a height and a width of at least 1 pixel, got {self.size}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            ConfigError: A field is missing, unknown or has no meaning.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise ConfigError(
+                f"preprocessing has the fields {', '.join(sorted(values))}, "
+                f"expected {', '.join(sorted(names))}"
+            )
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise ConfigError(f"preprocessing has a value of the wrong type: {error}") from error
+
+
+PRESETS: Mapping[str, Preprocessing] = MappingProxyType(
+    {
+        "imagenet": Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        "tf": Preprocessing((127.5,) * 3, (127.5,) * 3),
+        "unit": Preprocessing((0.0,) * 3, (255.0,) * 3),
+        "raw": Preprocessing((0.0,) * 3, (1.0,) * 3),
+    }
+)
+"""By name: (x/255 - ImageNet's mean) / its std; (x - 127.5) / 127.5; x / 255; x."""
+
+
+def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
+    """Fill in layout, size and number of channels from the model's input.
+
+    What ``preprocessing`` says itself wins over the model.
+
+    Args:
+        preprocessing: As the user asked for it.
+        spec: The input: (N, C, H, W) or (N, H, W, C) with C of 1 or 3.
+
+    Returns:
+        Preprocessing with layout and size, and a mean and std per channel of the network.
+
+    Raises:
+        ConfigError: The input is no picture, or leaves open what the options leave open too.
+    """
+    shape = spec.shape or ()
+    if len(shape) != 4:
+        raise ConfigError(
+            f"input {spec.name!r} of shape {_text(shape)} takes no pictures; "
+            "give arrays (.npy, .npz)"
+        )
+    layout = preprocessing.layout or _layout_of(spec.name, shape)
+    channels, height, width = shape[1:] if layout == "NCHW" else (shape[3], *shape[1:3])
+    if isinstance(channels, int) and channels not in _CHANNEL_COUNTS:
+        raise ConfigError(
+            f"input {spec.name!r} of shape {_text(shape)} has {channels} channels as {layout}, "
+            "pictures have 1 or 3; give arrays (.npy, .npz) or another layout"
+        )
+    size = preprocessing.size
+    if size is None:
+        if not (isinstance(height, int) and isinstance(width, int)):
+            raise ConfigError(
+                f"input {spec.name!r} of shape {_text(shape)} has no fixed height and width; "
+                "give the size of the pictures"
+            )
+        size = (height, width)
+    count = channels if isinstance(channels, int) else 3
+    resolved = replace(
+        preprocessing,
+        mean=_per_channel(preprocessing.mean, count, spec.name),
+        std=_per_channel(preprocessing.std, count, spec.name),
+        layout=layout,
+        size=size,
+    )
+    if spec.dtype.kind in "iu" and (set(resolved.mean), set(resolved.std)) != ({0.0}, {1.0}):
+        raise ConfigError(
+            f"input {spec.name!r} is {spec.dtype}: it takes pixel values as they are; "
+            "use the preset raw"
+        )
+    return resolved
+
+
+def preprocess(picture: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    """Crop, resize, normalize and lay out one picture.
+
+    Args:
+        picture: Mode "L" for a mean of one value, "RGB" for three.
+        preprocessing: What :func:`resolve` returned.
+
+    Returns:
+        float32, (C, H, W) or (H, W, C), C-contiguous.
+    """
+    assert preprocessing.size is not None
+    height, width = preprocessing.size
+    side = min(picture.size) * preprocessing.crop
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    resized = picture.resize(
+        (width, height),
+        _FILTERS[preprocessing.resize],
+        box=(left, top, left + side, top + side),
+    )
+    pixels = np.asarray(resized, np.float32).reshape(height, width, len(preprocessing.mean))
+    if preprocessing.channel_order == "BGR":
+        pixels = pixels[..., ::-1]
+    mean = np.array(preprocessing.mean, np.float32)
+    array = (pixels - mean) / np.array(preprocessing.std, np.float32)
+    if preprocessing.layout == "NCHW":
+        array = array.transpose(2, 0, 1)
+    return np.ascontiguousarray(array)
+
+
+def _layout_of(name: str, shape: tuple[Dimension, ...]) -> Layout:
+    if shape[1] in _CHANNEL_COUNTS:
+        return "NCHW"
+    if shape[3] in _CHANNEL_COUNTS:
+        return "NHWC"
+    raise ConfigError(
+        f"input {name!r} of shape {_text(shape)} has no axis of 1 or 3 channels where NCHW or NHWC "
+        "has it; give the layout, or arrays (.npy, .npz)"
+    )
+
+
+def _per_channel(values: tuple[float, ...], channels: int, name: str) -> tuple[float, ...]:
+    if len(values) == channels:
+        return values
+    if len(set(values)) != 1:
+        raise ConfigError(
+            f"input {name!r} is grey, but mean or std differ per channel {values}; "
+            "give one value each"
+        )
+    return (values[0],) * channels
+
+
+def _text(shape: tuple[Dimension, ...]) -> str:
+    return "×".join("?" if dimension is None else str(dimension) for dimension in shape) or "()"

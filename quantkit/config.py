@@ -1,0 +1,59 @@
+"""What the user may choose: frozen, validated, read from TOML."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from quantkit.errors import ConfigError
+
+
+class QuantConfig(BaseModel):
+    """How a network is quantized.
+
+    Attributes:
+        range_estimator: How a range is chosen from a histogram; a name of the registry.
+        per_channel: Whether every output channel of a weight has its own scale.
+        reduce_range: Whether weight codes stay within [-64, 64], so that x86 without VNNI cannot
+            saturate when it adds two products in 16 bits.
+        bias_correction: Whether the mean error of rounded weights is taken out of the biases.
+        nodes_to_exclude: Names of nodes that stay float.
+        op_types_to_quantize: Only these op types are quantized; empty: all that can be.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    range_estimator: str = "minmax"
+    per_channel: bool = True
+    reduce_range: bool = False
+    bias_correction: bool = True
+    nodes_to_exclude: tuple[str, ...] = ()
+    op_types_to_quantize: tuple[str, ...] = ()
+
+    @property
+    def weight_qmax(self) -> int:
+        """The largest weight code; the smallest is its negative."""
+        return 64 if self.reduce_range else 127
+
+
+def read_config(path: str | Path) -> QuantConfig:
+    """Read a TOML file whose keys are the fields of :class:`QuantConfig`.
+
+    Raises:
+        ConfigError: The file is missing, is not TOML, or has an unknown or wrong entry.
+    """
+    try:
+        entries = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from error
+    try:
+        return QuantConfig.model_validate(entries)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(QuantConfig.model_fields)
+        raise ConfigError(
+            f"recipe {str(path)!r}: {where}: {first['msg']}; the entries are {known}"
+        ) from error

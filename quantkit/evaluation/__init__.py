@@ -1,0 +1,6 @@
+"""Runs models over data: how right they are, and whether two engines agree code by code.
+
+- ``engines``: a float file, a quantized file in onnxruntime, the integer session: one signature.
+- ``accuracy``: top-1, top-5, agreement and SQNR of several engines over the same samples.
+- ``verification``: integer session, onnxruntime and the float reference, layer by layer.
+"""

@@ -1,0 +1,147 @@
+"""Top-1, top-5, agreement and SQNR of several engines over the same samples."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quantkit.calibration.batches import batches
+from quantkit.calibration.dataset import Dataset
+from quantkit.errors import ModelError, UnreadableSampleError
+from quantkit.evaluation.engines import Engine
+from quantkit.graph.program import Array
+from quantkit.numerics.metrics import SqnrSums, same_class, top_k_correct
+
+BoolArray = npt.NDArray[np.bool_]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EngineScores:
+    """What one engine did on every sample; the first engine is the reference of the others.
+
+    Attributes:
+        label: The engine's.
+        top1: Whether the answer is the label, per sample; None without labels or classes.
+        top5: Whether the label is among the five best; None also with five classes or fewer.
+        agrees: Whether the answer is the reference's; None without classes.
+        sqnr_db: Per output, against the reference.
+    """
+
+    label: str
+    top1: BoolArray | None
+    top5: BoolArray | None
+    agrees: BoolArray | None
+    sqnr_db: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Several engines on the same samples.
+
+    Attributes:
+        sample_names: The samples that could be read.
+        engines: Scores in the order of the engines; the first is the reference.
+    """
+
+    sample_names: tuple[str, ...]
+    engines: tuple[EngineScores, ...]
+
+
+def evaluate(
+    engines: Sequence[Engine],
+    dataset: Dataset,
+    labels: npt.NDArray[np.int64] | None = None,
+    *,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Run every engine over every sample, one batch at a time.
+
+    Args:
+        engines: The first is the reference of agreement and SQNR.
+        dataset: The samples.
+        labels: A class per sample of the dataset, or None.
+        batch_size: Samples per run.
+        progress: Told after every batch.
+
+    Raises:
+        ModelError: An engine lacks an output of the reference.
+        NonFiniteRangeError: An engine puts out NaN or infinity.
+        UnreadableSampleError: An engine refuses a sample.
+    """
+    names: list[str] = []
+    scores = [_Scores(engine.label) for engine in engines]
+    for batch in batches(dataset, batch_size):
+        count = len(batch.names)
+        wanted = None if labels is None else labels[np.asarray(batch.indices)]
+        reference: dict[str, Array] = {}
+        for engine, score in zip(engines, scores, strict=True):
+            outputs = {name: array[:count] for name, array in engine.run(batch.arrays).items()}
+            reference = reference or outputs
+            missing = sorted(set(reference) - set(outputs))
+            if missing:
+                raise ModelError(
+                    f"{engine.label} has no output {missing[0]!r}; it has "
+                    f"{', '.join(sorted(outputs))}: are both the same network?"
+                )
+            score.add(reference, outputs, wanted)
+        names += batch.names
+        if progress is not None:
+            progress(batch.indices[-1] + 1, len(dataset))
+    if not names:
+        raise UnreadableSampleError("no sample could be read")
+    return Evaluation(tuple(names), tuple(score.result() for score in scores))
+
+
+class _Scores:
+    """Scores of one engine while batches come in."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._sums: dict[str, SqnrSums] = {}
+        self._flags: dict[str, list[BoolArray]] = {"top1": [], "top5": [], "agrees": []}
+
+    def add(
+        self,
+        reference: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        labels: npt.NDArray[np.int64] | None,
+    ) -> None:
+        for name, array in reference.items():
+            if array.dtype.kind != "f":
+                continue
+            if array.shape != outputs[name].shape:
+                raise ModelError(
+                    f"{self._label}: output {name!r} has shape {outputs[name].shape}, the "
+                    f"reference has {array.shape}: are both the same network?"
+                )
+            sums = SqnrSums.of(array, outputs[name])
+            self._sums[name] = self._sums.get(name, SqnrSums()) + sums
+        name = next(iter(reference))
+        expected, actual = _class_scores(reference[name]), _class_scores(outputs[name])
+        if expected is None or actual is None:
+            return
+        self._flags["agrees"].append(same_class(expected, actual))
+        if labels is not None:
+            self._flags["top1"].append(top_k_correct(actual, labels, 1))
+            if actual.shape[1] > 5:
+                self._flags["top5"].append(top_k_correct(actual, labels, 5))
+
+    def result(self) -> EngineScores:
+        joined = {
+            name: np.concatenate(parts) if parts else None for name, parts in self._flags.items()
+        }
+        sqnr = {name: sums.db for name, sums in self._sums.items()}
+        return EngineScores(self._label, joined["top1"], joined["top5"], joined["agrees"], sqnr)
+
+
+def _class_scores(output: Array) -> Array | None:
+    """The output as (N, classes), or None where it is no classifier's."""
+    if output.dtype.kind != "f" or output.ndim < 2:
+        return None
+    if output.ndim > 2 and max(output.shape[2:]) > 1:
+        return None
+    flat = output.reshape(len(output), -1)
+    return flat if flat.shape[1] > 1 else None

@@ -1,0 +1,158 @@
+"""ONNX with QuantizeLinear/DequantizeLinear pairs (QDQ).
+
+Every quantized value passes through one Q/DQ pair, every weight and bias through a
+DequantizeLinear; onnxruntime fuses the groups ``DQ -> op -> Q`` into its integer kernels. A clamp
+that saturation to the output's codes already performs is left out. Names follow onnxruntime's own
+quantizer, so that other tools find the tensors: ``X_QuantizeLinear_Output``,
+``X_DequantizeLinear_Output``, ``X_scale``, ``X_zero_point``, ``W_quantized``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from quantkit.exporters.contract import EXPORTERS
+from quantkit.graph.model_io import save_model, write_metadata
+from quantkit.graph.program import Node
+from quantkit.graph.surgery import add_constant, bypass
+from quantkit.numerics.affine import QuantizedTensor, QuantParams
+from quantkit.ops.clamp import clamp_is_implied
+from quantkit.ops.contract import OPS
+from quantkit.quantized_model.model import QuantizedModel
+
+
+@EXPORTERS.register("qdq")
+def write_qdq(model: QuantizedModel, path: Path) -> None:
+    """ONNX file with Q/DQ pairs, for onnxruntime (the default)."""
+    save_model(qdq_graph(model), path)
+
+
+def qdq_graph(model: QuantizedModel) -> ir.Model:
+    """The QDQ graph in memory; names of inputs and outputs and the opset are the float model's."""
+    result = model.prepared.model.clone()
+    graph = result.graph
+    nodes = {node.name: node for node in model.prepared.program.nodes}
+    params = dict(model.plan.params)
+    for node in tuple(graph):
+        assert node.name is not None
+        if node.name in model.plan.kept_float:
+            continue
+        if _is_implied_clamp(nodes[node.name], model):
+            _drop_clamp(node, params)
+    for node in tuple(graph):
+        assert node.name is not None
+        if node.name not in model.plan.kept_float:
+            _dequantize_constants(node, model)
+    for value in (*graph.inputs, *(output for node in tuple(graph) for output in node.outputs)):
+        if value.name in params:
+            _insert_pair(graph, value, params[value.name])
+    common.RemoveUnusedNodesPass()(result)
+    common.TopologicalSortPass()(result)
+    result.producer_name = "quantkit"
+    result.metadata_props.clear()
+    write_metadata(result, model.metadata)
+    return result
+
+
+def _is_implied_clamp(node: Node, model: QuantizedModel) -> bool:
+    """Whether saturating to the codes of the output is all this clamp does."""
+    if not OPS[node.op_type].rule.clamps:
+        return False
+    constants = [model.prepared.program.constants.get(name) for name in node.inputs]
+    return clamp_is_implied(node, constants, model.plan.params[node.outputs[0]])
+
+
+def _drop_clamp(node: ir.Node, params: dict[str, QuantParams]) -> None:
+    """The producer's value takes the clamp's place, and its name."""
+    source, output = node.inputs[0], node.outputs[0]
+    assert source is not None
+    assert source.name is not None
+    assert output.name is not None
+    name = output.name
+    # A value with other readers keeps its name: they mean the unclamped one (same codes).
+    if source.is_graph_input() or source.is_graph_output() or len(source.uses()) > 1:
+        if not output.is_graph_output():
+            params.pop(name)
+        bypass(node, source)
+        return
+    params.pop(source.name)
+    bypass(node, source)
+    source.name = name
+
+
+def _dequantize_constants(node: ir.Node, model: QuantizedModel) -> None:
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    for value in tuple(node.inputs):
+        if value is None or value.name is None or value.name not in model.constants:
+            continue
+        name = value.name
+        tensor = model.constants[name]
+        readers = tuple(
+            (use.node, use.idx)
+            for use in value.uses()
+            if use.node.name not in model.plan.kept_float
+        )
+        dequantized = _dequantized_constant(graph, node, name, tensor)
+        for reader, index in readers:
+            reader.replace_input_with(index, dequantized)
+        if not value.uses():
+            graph.initializers.pop(name)
+
+
+def _dequantized_constant(
+    graph: ir.Graph, reader: ir.Node, name: str, tensor: QuantizedTensor
+) -> ir.Value:
+    codes = add_constant(graph, f"{name}_quantized", tensor.data)
+    inputs = [codes, *_parameters(graph, name, tensor.params)]
+    attributes = {} if tensor.params.axis is None else {"axis": tensor.params.axis}
+    node = ir.node("DequantizeLinear", inputs, attributes, name=f"{name}_DequantizeLinear")
+    output = node.outputs[0]
+    output.name = f"{name}_DequantizeLinear_Output"
+    output.type = ir.TensorType(ir.DataType.FLOAT)
+    output.shape = ir.Shape(tensor.data.shape)
+    graph.insert_before(reader, node)
+    return output
+
+
+def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams) -> None:
+    """Q and DQ behind a value; all its readers read the DQ's output."""
+    uses = tuple(value.uses())
+    name = value.name
+    assert name is not None
+    is_output = value.is_graph_output()
+    scale, zero_point = _parameters(graph, name, params)
+    quantize = ir.node("QuantizeLinear", [value, scale, zero_point], name=f"{name}_QuantizeLinear")
+    codes = quantize.outputs[0]
+    codes.name = f"{name}_QuantizeLinear_Output"
+    codes.type = ir.TensorType(ir.DataType.from_numpy(params.dtype))
+    codes.shape = value.shape
+    dequantize = ir.node(
+        "DequantizeLinear", [codes, scale, zero_point], name=f"{name}_DequantizeLinear"
+    )
+    real = dequantize.outputs[0]
+    real.name = f"{name}_DequantizeLinear_Output"
+    real.type, real.shape = value.type, value.shape
+    producer = value.producer()
+    if producer is None:
+        first = next(iter(graph))
+        graph.insert_before(first, [quantize, dequantize])
+    else:
+        graph.insert_after(producer, [quantize, dequantize])
+    for use in uses:
+        use.node.replace_input_with(use.idx, real)
+    if is_output:
+        position = next(i for i, output in enumerate(graph.outputs) if output is value)
+        graph.outputs[position] = real
+        value.name = f"{name}_QuantizeLinear_Input"
+        real.name = name
+
+
+def _parameters(graph: ir.Graph, name: str, params: QuantParams) -> tuple[ir.Value, ir.Value]:
+    zero_point = np.asarray(params.zero_point).astype(params.dtype)
+    return (
+        add_constant(graph, f"{name}_scale", params.scale),
+        add_constant(graph, f"{name}_zero_point", zero_point),
+    )

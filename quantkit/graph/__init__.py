@@ -1,0 +1,10 @@
+"""Everything that touches ONNX files and onnxruntime.
+
+- ``program``: a graph as plain frozen data (nodes, constants, shapes): what kernels, plan and
+  reports read. No ONNX library is needed to use it.
+- ``model_io``: load, check and save models; digests; opset conversion; metadata.
+- ``surgery``: the few edits of an ``onnx_ir`` graph that passes and exporters share.
+- ``cost``: multiply-accumulates, parameters and bytes per node.
+- ``node_evaluation``: one node on arrays, for constant folding and ops without a float form.
+- ``ort_session``: onnxruntime sessions, the graph onnxruntime writes after optimizing, latency.
+"""

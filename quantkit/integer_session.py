@@ -1,0 +1,197 @@
+"""Runs a QuantizedModel with integer kernels.
+
+Values between kernels are integer codes. What cannot be integer runs as a float island: its inputs
+are dequantized, its outputs are quantized where the plan gives them parameters; ``strict_integer``
+refuses such a model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantkit.errors import ShapeMismatchError, UnknownNameError, UnsupportedModelError
+from quantkit.graph.program import Array, Node, Program
+from quantkit.numerics.affine import QuantParams, dequantize, quantize
+from quantkit.numerics.arithmetic import ARITHMETICS
+from quantkit.ops.contract import OPS, Kernel, Lowering
+from quantkit.ops.float_node import run_float_node
+from quantkit.plan import data_inputs
+from quantkit.quantized_model.model import QuantizedModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One node, ready to run.
+
+    Attributes:
+        node: The node.
+        kernel: Its integer kernel, or None for a float island.
+        data: Names of the computed values the kernel reads, in its order.
+    """
+
+    node: Node
+    kernel: Kernel | None
+    data: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerSession:
+    """A lowered model; make one with :func:`open_integer_session`.
+
+    Attributes:
+        program: The prepared graph.
+        steps: Its nodes in order.
+        params: Parameters of the quantized values.
+        constants: Real values of the constants that float islands read.
+        last_use: Per step, the values that are read for the last time.
+        arithmetic: Name of the requantization arithmetic.
+        strict_integer: Whether no float array is ever made.
+    """
+
+    program: Program
+    steps: tuple[Step, ...]
+    params: Mapping[str, QuantParams]
+    constants: Mapping[str, Array]
+    last_use: tuple[tuple[str, ...], ...]
+    arithmetic: str
+    strict_integer: bool
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one batch; outputs in real values, as the exported model gives them.
+
+        Args:
+            feeds: Real values (quantized here), or codes, by input name.
+        """
+        names = [spec.name for spec in self.program.outputs]
+        return {
+            name: dequantize(value, self.params[name]) if name in self.params else value
+            for name, value in self.run_codes(feeds, names).items()
+        }
+
+    def run_codes(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> dict[str, Array]:
+        """Run one batch and give back any values: codes where quantized, otherwise floats.
+
+        Args:
+            feeds: Real values (quantized here), or codes, by input name.
+            fetches: Names of values of the prepared graph.
+
+        Raises:
+            ShapeMismatchError: An input is missing, or a name is no value of the graph.
+        """
+        values: dict[str, Array] = {}
+        for spec in self.program.inputs:
+            if spec.name not in feeds:
+                raise ShapeMismatchError(
+                    f"input {spec.name!r} is missing; got {', '.join(feeds) or 'nothing'}"
+                )
+            values[spec.name] = self._stored(spec.name, feeds[spec.name])
+        wanted = set(fetches)
+        results = {name: values[name] for name in wanted & set(values)}
+        for step, forgotten in zip(self.steps, self.last_use, strict=True):
+            for name, value in self.run_step(step, values).items():
+                values[name] = value
+                if name in wanted:
+                    results[name] = value
+            for name in forgotten:
+                values.pop(name, None)
+        unknown = wanted - set(results)
+        if unknown:
+            raise ShapeMismatchError(f"{min(unknown)!r} is no value of the prepared graph")
+        return {name: results[name] for name in fetches}
+
+    def run_step(self, step: Step, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one node on values as :meth:`run_codes` holds them (codes where quantized)."""
+        node = step.node
+        if step.kernel is not None:
+            outputs: Sequence[Array] = step.kernel([values[name] for name in step.data])
+            return dict(zip(node.outputs, outputs, strict=True))
+        inputs = [self._real(name, values) if name else None for name in node.inputs]
+        results = run_float_node(node, inputs)
+        return {
+            name: self._stored(name, array)
+            for name, array in zip(node.outputs, results, strict=True)
+            if name
+        }
+
+    def _real(self, name: str, values: Mapping[str, Array]) -> Array:
+        if name in self.constants:
+            return self.constants[name]
+        value = values[name]
+        return dequantize(value, self.params[name]) if name in self.params else value
+
+    def _stored(self, name: str, array: Array) -> Array:
+        params = self.params.get(name)
+        if params is None or array.dtype == params.dtype:
+            return array
+        return quantize(np.asarray(array, np.float32), params)
+
+
+def open_integer_session(
+    model: QuantizedModel, *, arithmetic: str = "onnxruntime", strict_integer: bool = False
+) -> IntegerSession:
+    """Lower a model: make every node's kernel. Floats are used here, once, and never afterwards.
+
+    Args:
+        model: The quantized model.
+        arithmetic: "onnxruntime" or "fixed_point".
+        strict_integer: Refuse float islands and use kernels that hold no float array.
+
+    Raises:
+        UnknownNameError: No such arithmetic.
+        UnsupportedModelError: ``strict_integer`` and a node stays float.
+        UnsupportedOpError: A kernel cannot do what the parameters ask for.
+    """
+    if arithmetic not in ARITHMETICS:
+        raise UnknownNameError(
+            f"unknown arithmetic {arithmetic!r}; known: {', '.join(sorted(ARITHMETICS))}"
+        )
+    program = model.prepared.program
+    if strict_integer and model.plan.kept_float:
+        name, reason = next(iter(model.plan.kept_float.items()))
+        raise UnsupportedModelError(
+            f"strict_integer: node {name!r} stays float ({reason}), and so do "
+            f"{len(model.plan.kept_float) - 1} others; run without strict_integer"
+        )
+    constants: dict[str, Array] = dict(program.constants)
+    for name, tensor in model.constants.items():
+        constants[name] = tensor.dequantize()
+    steps = tuple(_step(node, model, arithmetic, strict_integer) for node in program.nodes)
+    return IntegerSession(
+        program=program,
+        steps=steps,
+        params=model.plan.params,
+        constants=constants,
+        last_use=program.last_uses(),
+        arithmetic=arithmetic,
+        strict_integer=strict_integer,
+    )
+
+
+def _step(node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bool) -> Step:
+    if node.name in model.plan.kept_float:
+        return Step(node, None, ())
+    params, constants = model.plan.params, model.prepared.program.constants
+    inputs: list[QuantParams | QuantizedTensor | Array | None] = []
+    for name in node.inputs:
+        if not name:
+            inputs.append(None)
+        elif name in model.constants:
+            inputs.append(model.constants[name])
+        elif name in constants:
+            inputs.append(constants[name])
+        else:
+            inputs.append(params[name])
+    lowering = Lowering(
+        node=node,
+        inputs=tuple(inputs),
+        outputs=tuple(params[name] for name in node.outputs if name),
+        arithmetic=ARITHMETICS[arithmetic],
+        strict_integer=strict_integer,
+    )
+    data = tuple(
+        node.inputs[position]
+        for position in data_inputs(node)
+        if node.inputs[position] not in model.constants
+    )
+    return Step(node, OPS[node.op_type].lower(lowering), data)

@@ -1,0 +1,14 @@
+"""One file per op family: float form, integer kernel, quantization rule.
+
+An op is an object registered under its ONNX name, ``OPS.register("Conv")(Conv())``; adding an op
+is adding a file here. The contract is :class:`Op`; ``tests/ops/test_conformance.py`` runs every
+registered op against its float form, onnxruntime and Python integers.
+
+- ``contract``: :class:`Op`, :class:`QuantRule`, :class:`Lowering` and the registry ``OPS``.
+- ``convolution``: Conv.          - ``gemm``: Gemm, MatMul.
+- ``elementwise``: Add.           - ``clamp``: Relu, Clip.
+- ``pooling``: MaxPool, AveragePool, GlobalAveragePool.
+- ``movement``: Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Identity.
+- ``pad``: Pad.                   - ``softmax``: Softmax.
+- ``normalization``: BatchNormalization (float form only; it is folded before quantization).
+"""

@@ -1,0 +1,55 @@
+"""Softmax over one axis, or before opset 13 over all axes from ``axis`` on."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from quantkit.graph.program import Array, Node
+from quantkit.numerics.affine import IntegerArray
+from quantkit.ops.contract import OPS, Kernel, Lowering, Op, QuantRule, real_input
+from quantkit.reference.activations import softmax
+
+_COERCING_OPSETS_END = 13
+Number = TypeVar("Number", bound=np.generic)
+
+
+class Softmax(Op):
+    """``exp(x) / sum(exp(x))`` (ONNX Softmax); the range of probabilities is fixed."""
+
+    rule = QuantRule("fixed", fixed_range=(0.0, 1.0))
+
+    def float_form(self, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Float softmax."""
+        return (_along_rows(node, real_input(inputs, 0), softmax),)
+
+    def lower(self, lowering: Lowering) -> Kernel:
+        """Softmax of rows of codes."""
+        node = lowering.node
+        rows = lowering.arithmetic.softmax(
+            lowering.params(0), lowering.outputs[0], strict_integer=lowering.strict_integer
+        )
+
+        def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
+            return (_along_rows(node, inputs[0], rows),)
+
+        return kernel
+
+
+def _along_rows(
+    node: Node,
+    x: npt.NDArray[Number],
+    function: Callable[[npt.NDArray[Number]], npt.NDArray[Number]],
+) -> npt.NDArray[Number]:
+    """Apply ``function`` to rows: the op's axis last, or coerced to two axes (opset < 13)."""
+    if node.version < _COERCING_OPSETS_END:
+        axis = node.integer("axis", 1) % max(1, x.ndim)
+        rows = x.reshape(math.prod(x.shape[:axis]), -1)
+        return function(rows).reshape(x.shape)
+    axis = node.integer("axis", -1)
+    return np.ascontiguousarray(np.moveaxis(function(np.moveaxis(x, axis, -1)), -1, axis))
+
+
+OPS.register("Softmax")(Softmax())

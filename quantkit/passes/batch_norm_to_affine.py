@@ -1,0 +1,54 @@
+"""A BatchNormalization that could not be folded becomes a depthwise 1x1 Conv.
+
+``y_c = factor_c * x_c + offset_c`` is a Conv with ``group = C``, weight ``(C, 1, 1, ...)`` and a
+bias, which onnxruntime runs as an integer kernel; a BatchNormalization it would run in floats.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from quantkit.graph.surgery import add_constant, replace_node
+from quantkit.passes.fold_batch_norm import batch_norm_affine
+from quantkit.passes.note import PassNote
+
+_SMALLEST_RANK = 3  # batch, channel and at least one spatial axis: below, there is no Conv
+
+
+def batch_norm_to_affine(model: ir.Model) -> list[PassNote]:
+    """Replace every BatchNormalization whose shape allows it; one note per BN."""
+    notes: list[PassNote] = []
+    for node in tuple(model.graph):
+        if node.op_type != "BatchNormalization" or node.domain != "":
+            continue
+        affine, reason = batch_norm_affine(node)
+        source = node.inputs[0]
+        if reason is None and (source is None or source.shape is None):
+            reason = "the rank of its input is not known"
+        elif reason is None and source is not None and len(source.shape or ()) < _SMALLEST_RANK:
+            reason = "its input has no spatial axes, so no Conv can stand for it"
+        if reason is not None or affine is None or source is None or source.shape is None:
+            notes.append(_note(node, False, reason or "stays"))
+            continue
+        channels, spatial = affine.factor.size, len(source.shape) - 2
+        dtype = source.dtype.numpy() if source.dtype is not None else np.dtype(np.float32)
+        graph = model.graph
+        weight = affine.factor.reshape(channels, *[1] * (spatial + 1)).astype(dtype)
+        conv = ir.node(
+            "Conv",
+            [
+                source,
+                add_constant(graph, f"{node.name}.weight", weight),
+                add_constant(graph, f"{node.name}.bias", affine.offset.astype(dtype)),
+            ],
+            {"group": channels, "kernel_shape": [1] * spatial},
+            name=node.name,
+        )
+        if len(node.outputs) > 1:
+            node.resize_outputs(1)
+        replace_node(node, conv)
+        notes.append(_note(node, True, "now a depthwise 1x1 Conv"))
+    return notes
+
+
+def _note(node: ir.Node, applied: bool, message: str) -> PassNote:
+    return PassNote("batch_norm_to_affine", node.name or "", node.op_type, applied, message)

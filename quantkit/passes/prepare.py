@@ -1,0 +1,113 @@
+"""The preparation as a whole: from the user's model to the graph that is calibrated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from quantkit.errors import UnsupportedModelError
+from quantkit.graph.model_io import (
+    PER_CHANNEL_OPSET,
+    load_model,
+    model_digest,
+    program_of,
+    raise_opset,
+)
+from quantkit.graph.program import Program
+from quantkit.passes.batch_norm_to_affine import batch_norm_to_affine
+from quantkit.passes.fold_batch_norm import fold_batch_norm
+from quantkit.passes.fold_constants import fold_constants, infer_shapes
+from quantkit.passes.fold_pad import fold_pad
+from quantkit.passes.lift_constants import lift_constants
+from quantkit.passes.mark_clamps import mark_clamps
+from quantkit.passes.note import Pass, PassNote
+from quantkit.passes.own_constants import own_constants
+from quantkit.passes.remove_identity import remove_identity
+
+# Raised whenever the prepared graph of an unchanged model changes: a calibration file then no
+# longer fits (its tensors may be gone).
+PREPARATION_VERSION = 1
+
+PREPARE_PASSES: tuple[Pass, ...] = (
+    lift_constants,
+    fold_constants,
+    remove_identity,
+    fold_pad,
+    fold_batch_norm,
+    batch_norm_to_affine,
+    own_constants,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A float graph ready for calibration and quantization.
+
+    Attributes:
+        model: The prepared graph; equal to the source as a function.
+        program: The same graph as plain data.
+        clamps: Name of each absorbed Relu or Clip -> name of the node that absorbs it.
+        notes: What the passes did and refused, in order.
+        digest: Identifies the source model and the preparation.
+    """
+
+    model: ir.Model
+    program: Program
+    clamps: Mapping[str, str]
+    notes: tuple[PassNote, ...]
+    digest: str
+
+    def refusals(self) -> tuple[PassNote, ...]:
+        """The notes that say why something was not done."""
+        return tuple(note for note in self.notes if not note.applied)
+
+
+def prepare(source: str | Path | ir.Model) -> Prepared:
+    """Prepare a float model; the source is not changed.
+
+    Args:
+        source: An ONNX file or a model in memory.
+
+    Raises:
+        ModelError: The file cannot be read (see ``graph.model_io.load_model``).
+        UnsupportedModelError: The model is quantized already.
+    """
+    model = source.clone() if isinstance(source, ir.Model) else load_model(source)
+    _refuse_quantized(model)
+    digest = f"{model_digest(model)}:{PREPARATION_VERSION}"
+    notes: list[PassNote] = []
+    opset = model.opset_imports.get("", 1)
+    if opset < PER_CHANNEL_OPSET:
+        model = raise_opset(model, PER_CHANNEL_OPSET)
+        message = f"opset {opset} -> {PER_CHANNEL_OPSET}: per-channel DequantizeLinear needs it"
+        notes.append(PassNote("raise_opset", "", "", True, message))
+    for run in PREPARE_PASSES:
+        notes += run(model)
+    return finish(model, notes, digest)
+
+
+def finish(model: ir.Model, notes: list[PassNote], digest: str) -> Prepared:
+    """Clean up an edited graph, infer shapes, find the clamps."""
+    common.RemoveUnusedNodesPass()(model)
+    common.TopologicalSortPass()(model)
+    infer_shapes(model)
+    clamps, clamp_notes = mark_clamps(model)
+    return Prepared(model, program_of(model), clamps, (*notes, *clamp_notes), digest)
+
+
+def _refuse_quantized(model: ir.Model) -> None:
+    quantized = [
+        node
+        for node in model.graph
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger")
+        or node.op_type.startswith(("QLinear", "QGemm"))
+    ]
+    if quantized:
+        first = quantized[0]
+        raise UnsupportedModelError(
+            f"the model is already quantized ({len(quantized)} quantized nodes, the first is "
+            f"{first.name or first.op_type!r}); give the float model, or use `quantkit export` "
+            "and `quantkit verify`, which read quantized models"
+        )

@@ -1,0 +1,279 @@
+"""Which value gets which parameters, and why a node stays float."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantkit.calibration.table import CalibrationTable
+from quantkit.config import QuantConfig
+from quantkit.errors import CalibrationError, ConfigError
+from quantkit.graph.program import Array, Node, Program
+from quantkit.numerics.affine import QuantParams, params_from_range
+from quantkit.ops.contract import OPS, QuantRule
+from quantkit.passes.prepare import Prepared
+from quantkit.range_estimators.contract import RANGE_ESTIMATORS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantPlan:
+    """Parameters of every quantized activation; a reason for every node that stays float.
+
+    Attributes:
+        params: By value name. A value without an entry is computed and passed on in floats.
+        kept_float: Node name -> reason.
+    """
+
+    params: Mapping[str, QuantParams]
+    kept_float: Mapping[str, str]
+
+
+def candidate_refusals(prepared: Prepared, config: QuantConfig | None = None) -> dict[str, str]:
+    """Why each node that cannot (or shall not) be quantized stays float; the others are absent.
+
+    Needs no calibration, so ``inspect`` can tell before any data is seen.
+
+    Raises:
+        ConfigError: ``nodes_to_exclude`` or ``op_types_to_quantize`` names nothing in the model.
+    """
+    config = config or QuantConfig()
+    program = prepared.program
+    _check_choice(prepared, config)
+    reasons: dict[str, str] = {}
+    for node in program.nodes:
+        absorber = prepared.clamps.get(node.name)
+        if absorber is not None:
+            # Codes are clamped where they are made, so the clamp goes wherever its producer goes.
+            if absorber in reasons:
+                reasons[node.name] = f"clamps {absorber}, which stays float"
+            continue
+        reason = _chosen_float(node, config) or op_refusal(node, program)
+        if reason is not None:
+            reasons[node.name] = reason
+    _drop_idle_movement(program, reasons)
+    return reasons
+
+
+def tensors_to_calibrate(prepared: Prepared) -> tuple[str, ...]:
+    """Computed float values whose ranges a plan could need, in graph order.
+
+    The output of a node that is clamped by its only reader is left out: its parameters are those
+    of the clamp's output.
+    """
+    program = prepared.program
+    clamped = {node.inputs[0] for node in program.nodes if node.name in prepared.clamps}
+    wanted: dict[str, None] = {}
+    for node in program.nodes:
+        if _is_known(node):
+            data = [node.inputs[position] for position in data_inputs(node)]
+            for name in (*data, *node.outputs):
+                wanted[name] = None
+    computed = program.producers()
+    return tuple(
+        name
+        for name in wanted
+        if name in computed and name not in clamped and _is_float32(program, name)
+    )
+
+
+def data_inputs(node: Node) -> tuple[int, ...]:
+    """Positions of the inputs that carry activations (of a node whose op is registered)."""
+    rule = OPS[node.op_type].rule
+    if rule.data_inputs is not None:
+        positions = rule.data_inputs
+    else:
+        positions = tuple(
+            position
+            for position in range(len(node.inputs))
+            if position not in (rule.weight, rule.bias)
+        )
+    return tuple(
+        position for position in positions if position < len(node.inputs) and node.inputs[position]
+    )
+
+
+def make_plan(
+    prepared: Prepared, table: CalibrationTable, config: QuantConfig | None = None
+) -> QuantPlan:
+    """Choose parameters for every value that a quantized node reads or writes.
+
+    Args:
+        prepared: The prepared float graph.
+        table: Its calibration table.
+        config: The user's choices.
+
+    Raises:
+        TableMismatchError: The table was made for another model.
+        CalibrationError: The table has no statistics of a tensor that is needed.
+        ConfigError: See :func:`candidate_refusals`.
+    """
+    config = config or QuantConfig()
+    table.require_model(prepared.digest)
+    kept_float = candidate_refusals(prepared, config)
+    program = prepared.program
+    representative = _range_groups(prepared, kept_float)
+    estimate = RANGE_ESTIMATORS[config.range_estimator]
+    full_range = RANGE_ESTIMATORS["minmax"]
+    graph_ends = {spec.name for spec in (*program.inputs, *program.outputs)}
+    params: dict[str, QuantParams] = {}
+    chosen: dict[str, QuantParams] = {}
+    fixed = _fixed_ranges(program)
+    for node in program.nodes:
+        if node.name in kept_float:
+            continue
+        data = [node.inputs[position] for position in data_inputs(node)]
+        for name in (*data, *node.outputs):
+            source = representative.get(name, name)
+            if source not in chosen:
+                if source in program.constants:
+                    array = program.constants[source].astype(np.float64)
+                    low, high = float(array.min()), float(array.max())
+                elif source in fixed:
+                    low, high = fixed[source]
+                elif source not in table.statistics:
+                    raise CalibrationError(
+                        f"the calibration file has no statistics of {source!r}, which node "
+                        f"{node.name!r} needs; calibrate this model again"
+                    )
+                else:
+                    statistics = table.statistics[source]
+                    method = full_range if source in graph_ends else estimate
+                    low, high = method(statistics)
+                chosen[source] = (
+                    _unit_range_params() if source in fixed else params_from_range(low, high)
+                )
+            params[name] = chosen[source]
+    return QuantPlan(params, kept_float)
+
+
+def _unit_range_params() -> QuantParams:
+    # 1/256 rather than 1/255: the scale every runtime's Softmax and Sigmoid kernels expect.
+    return QuantParams(np.array(1 / 256, np.float32), np.array(0, np.int32), np.dtype(np.uint8))
+
+
+def _fixed_ranges(program: Program) -> dict[str, tuple[float, float]]:
+    ranges: dict[str, tuple[float, float]] = {}
+    for node in program.nodes:
+        rule = _rule(node)
+        if rule is not None and rule.output == "fixed" and rule.fixed_range is not None:
+            ranges[node.outputs[0]] = rule.fixed_range
+    return ranges
+
+
+def _range_groups(prepared: Prepared, kept_float: Mapping[str, str]) -> dict[str, str]:
+    """Value -> the value whose statistics give its parameters.
+
+    Data movement passes its input's parameters on; an absorbed clamp passes its output's
+    parameters back to its producer.
+    """
+    program = prepared.program
+    group: dict[str, str] = {}
+    for node in program.nodes:
+        rule = _rule(node)
+        if node.name in kept_float or rule is None or rule.output != "same_as_input":
+            continue
+        source, output = node.inputs[0], node.outputs[0]
+        if node.name in prepared.clamps:
+            # The whole group that ended in `source` now ends in `output`.
+            root = group.get(source, source)
+            for member, old in list(group.items()):
+                if old == root:
+                    group[member] = output
+            group[root] = output
+        else:
+            group[output] = group.get(source, source)
+    return group
+
+
+def _rule(node: Node) -> QuantRule | None:
+    return OPS[node.op_type].rule if _is_known(node) else None
+
+
+def _is_known(node: Node) -> bool:
+    return node.domain == "" and node.op_type in OPS
+
+
+def _is_float32(program: Program, name: str) -> bool:
+    spec = program.specs.get(name)
+    return spec is None or spec.dtype == np.float32
+
+
+def _chosen_float(node: Node, config: QuantConfig) -> str | None:
+    if node.name in config.nodes_to_exclude:
+        return "excluded by --nodes-to-exclude"
+    if config.op_types_to_quantize and node.op_type not in config.op_types_to_quantize:
+        return "not among --op-types-to-quantize"
+    return None
+
+
+def op_refusal(node: Node, program: Program) -> str | None:
+    """Why the op, its attributes or its inputs cannot be integers, or None."""
+    if node.has_subgraph:
+        return f"{node.op_type} holds a graph of its own"
+    if not _is_known(node):
+        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        return f"no integer kernel for {name}"
+    constants: list[Array | None] = [program.constants.get(name) for name in node.inputs]
+    reason = OPS[node.op_type].refusal(node, constants)
+    if reason is not None:
+        return reason
+    positions = data_inputs(node)
+    names = [node.inputs[position] for position in positions]
+    for name in (*names, *node.outputs):
+        dtype = (
+            program.constants[name].dtype
+            if name in program.constants
+            else program.specs[name].dtype
+            if name in program.specs
+            else None
+        )
+        if dtype is not None and dtype != np.float32:
+            return f"{name!r} is {dtype}, not float32"
+    for position, name in enumerate(node.inputs):
+        if name and position not in positions and name not in program.constants:
+            return f"its input {name!r} is computed, not a constant"
+    return None
+
+
+def _drop_idle_movement(program: Program, reasons: dict[str, str]) -> None:
+    """Leave data movement and clamps float where they neither follow nor feed an integer kernel.
+
+    Works on ``reasons`` in place, until nothing changes.
+    """
+    producers, consumers = program.producers(), program.consumers()
+    changed = True
+    while changed:
+        changed = False
+        for node in program.nodes:
+            rule = _rule(node)
+            if node.name in reasons or rule is None or rule.output != "same_as_input":
+                continue
+            producer = producers.get(node.inputs[0])
+            follows = producer is not None and producer.name not in reasons
+            feeds = producer is None and any(
+                reader.name not in reasons for reader in consumers.get(node.outputs[0], [])
+            )
+            if not follows and not feeds:
+                reasons[node.name] = "moves or clamps values between float nodes"
+                changed = True
+
+
+def _check_choice(prepared: Prepared, config: QuantConfig) -> None:
+    names = {node.name for node in prepared.program.nodes}
+    types = {node.op_type for node in prepared.program.nodes}
+    for name in config.nodes_to_exclude:
+        if name in prepared.clamps:
+            raise ConfigError(
+                f"--nodes-to-exclude: {name!r} is the clamp of {prepared.clamps[name]!r} and is "
+                "computed with it; exclude that node"
+            )
+        if name not in names:
+            close = ", ".join(sorted(n for n in names if name.lower() in n.lower())[:3])
+            hint = f"; did you mean {close}?" if close else "; `quantkit inspect` lists the names"
+            raise ConfigError(f"--nodes-to-exclude: no node is called {name!r}{hint}")
+    for op_type in config.op_types_to_quantize:
+        if op_type not in types:
+            raise ConfigError(
+                f"--op-types-to-quantize: the model has no {op_type!r}; "
+                f"it has {', '.join(sorted(types))}"
+            )

@@ -1,0 +1,118 @@
+"""Take the mean error of rounded weights out of the biases, from the calibration table alone.
+
+A layer with weight codes that stand for ``W + e`` shifts its output channel c by
+``sum_k e[c, k] E[x_k]``; the bias gives that back (Nagel et al. 2019, Data-Free Quantization,
+arXiv:1906.04721, section 4.2, with measured instead of assumed means). Only the weights' error is
+corrected: what clipping and rounding of activations do to the mean is left alone, since chasing it
+with the same table makes saturated channels worse.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from quantkit.calibration.table import CalibrationTable
+from quantkit.graph.program import Node, Program
+from quantkit.numerics.affine import QuantizedTensor
+from quantkit.ops.contract import OPS
+from quantkit.passes.note import PassNote
+from quantkit.plan import data_inputs
+from quantkit.quantized_model.constants import ACCUMULATOR_MAX, quantize_bias
+from quantkit.quantized_model.model import QuantizedModel, recompute_bound
+
+Float64Array = npt.NDArray[np.float64]
+
+
+def correct_biases(model: QuantizedModel, table: CalibrationTable) -> QuantizedModel:
+    """Correct the bias of every integer Conv and Gemm whose input means the table knows.
+
+    Args:
+        model: The quantized model.
+        table: The calibration table it was planned with.
+
+    Returns:
+        The model with new bias codes, bounds and one note.
+    """
+    constants: dict[str, QuantizedTensor] = dict(model.constants)
+    bounds = dict(model.accumulator_bounds)
+    arrays = model.prepared.program.constants
+    corrected = 0
+    for node in model.prepared.program.nodes:
+        rule = None if node.name in model.plan.kept_float else OPS[node.op_type].rule
+        if rule is None or rule.bias is None or rule.weight is None or len(node.inputs) < 3:
+            continue
+        bias_name = node.inputs[rule.bias]
+        weight_name = node.inputs[rule.weight]
+        source = node.inputs[data_inputs(node)[0]]
+        if not bias_name or weight_name not in arrays or source not in table.statistics:
+            continue
+        statistics = table.statistics[source]
+        if statistics.channels is None:
+            continue
+        means = statistics.channels.means(statistics.sample_count)
+        error = constants[weight_name].dequantize().astype(np.float64) - arrays[weight_name]
+        shift = _mean_shift(node, error, means, model.prepared.program)
+        if shift is None:
+            continue
+        x_params, weight_params = model.plan.params[source], constants[weight_name].params
+        bias = np.asarray(arrays[bias_name], np.float64) - shift
+        new = {**constants, bias_name: quantize_bias(bias, x_params, weight_params)}
+        bound = recompute_bound(replace(model, constants=new), node.name)
+        if bound <= ACCUMULATOR_MAX:
+            constants, bounds[node.name] = new, bound
+            corrected += 1
+    message = f"biases of {corrected} nodes corrected for the mean error of their rounded weights"
+    note = PassNote("bias_correction", "", "", corrected > 0, message)
+    return replace(
+        model, constants=constants, accumulator_bounds=bounds, notes=(*model.notes, note)
+    )
+
+
+def _mean_shift(
+    node: Node, error: Float64Array, means: Float64Array, program: Program
+) -> Float64Array | None:
+    """``sum_k error[c, k] E[x_k]`` per output channel, or None where the means do not fit."""
+    if node.op_type == "Gemm":
+        rows = error if node.integer("transB", 0) else error.T
+        if rows.shape[1] != means.size:
+            return None
+        product: Float64Array = rows @ means
+        return product
+    group = node.integer("group", 1)
+    channels_out, channels_per_group = error.shape[:2]
+    if means.size != channels_per_group * group:
+        return None
+    coverage = _tap_coverage(node, error.shape[2:], program)
+    # Taps that often fall on the zero padding see less of the mean.
+    summed = (error * coverage).reshape(channels_out, channels_per_group, -1).sum(axis=2)
+    per_group = means.reshape(group, 1, channels_per_group)
+    shift = summed.reshape(group, channels_out // group, channels_per_group) * per_group
+    total: Float64Array = shift.sum(axis=2).reshape(channels_out)
+    return total
+
+
+def _tap_coverage(node: Node, kernel: tuple[int, ...], program: Program) -> Float64Array:
+    """Per kernel tap, the share of output positions where it reads the image, not the padding."""
+    shapes: Mapping[str, tuple[object, ...] | None] = {
+        name: spec.shape for name, spec in program.specs.items()
+    }
+    source, output = shapes.get(node.inputs[0]), shapes.get(node.outputs[0])
+    rank = len(kernel)
+    pads = node.integers("pads", [0] * (2 * rank))
+    strides = node.integers("strides", [1] * rank)
+    dilations = node.integers("dilations", [1] * rank)
+    coverage = np.ones(kernel)
+    for axis in range(rank):
+        size = source[axis + 2] if source is not None else None
+        positions = output[axis + 2] if output is not None else None
+        if not isinstance(size, int) or not isinstance(positions, int) or positions < 1:
+            continue
+        taps = np.arange(kernel[axis]) * dilations[axis] - pads[axis]
+        reads = np.arange(positions)[:, None] * strides[axis] + taps[None, :]
+        share = ((reads >= 0) & (reads < size)).mean(axis=0)
+        shape = [1] * rank
+        shape[axis] = -1
+        coverage = coverage * share.reshape(shape)
+    return coverage

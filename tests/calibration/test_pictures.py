@@ -1,0 +1,184 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quantkit.calibration.dataset import Dataset, open_dataset
+from quantkit.calibration.pictures import decode, open_pictures
+from quantkit.calibration.preprocessing import PRESETS, preprocess
+from quantkit.errors import ConfigError, EmptyDatasetError, UnreadableSampleError
+from quantkit.graph.program import TensorSpec
+
+INPUT = TensorSpec("input", np.dtype(np.float32), ("N", 3, 16, 16))
+ORIENTATION = 0x0112
+
+
+def gradient(mode: str = "RGB") -> Image.Image:
+    ramp = np.linspace(0, 255, 24 * 20 * 3).reshape(20, 24, 3).astype(np.uint8)
+    return Image.fromarray(ramp).convert(mode)
+
+
+def opened(folder: Path, *, strict: bool = False, count: int | None = None) -> Dataset:
+    return open_dataset(
+        folder, [INPUT], preprocessing=PRESETS["unit"], strict=strict, num_samples=count
+    )
+
+
+def first(folder: Path) -> np.ndarray:
+    sample = opened(folder).read(0)
+    assert sample is not None
+    return sample["input"]
+
+
+def test_found_recursively_in_order_of_relative_paths(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/10.PNG", "a/deep/x.jpg", "z.bmp", ".hidden.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        gradient().save(path)
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = opened(tmp_path)
+    assert found.sample_names == ("a/deep/x.jpg", "b/10.PNG", "b/2.png", "z.bmp")
+    assert found.input_names == ("input",)
+    assert found.preprocessing is not None
+    assert (found.preprocessing.layout, found.preprocessing.size) == ("NCHW", (16, 16))
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "data"
+    outside.mkdir()
+    folder.mkdir()
+    gradient().save(outside / "a.png")
+    (folder / "linked").symlink_to(outside)
+    (outside / "loop").symlink_to(folder)
+    assert opened(folder).sample_names == ("linked/a.png",)
+
+
+def test_evenly_spaced_as_the_other_tools_take_them(tmp_path: Path) -> None:
+    for index in range(11):
+        gradient().save(tmp_path / f"{index:02}.png")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    expected = tuple(names[i * 11 // 4] for i in range(4))
+    assert (
+        opened(tmp_path, count=4).sample_names
+        == expected
+        == ("00.png", "02.png", "05.png", "08.png")
+    )
+
+
+def test_one_picture_file(tmp_path: Path) -> None:
+    gradient().save(tmp_path / "a.png")
+    assert opened(tmp_path / "a.png").sample_names == ("a.png",)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "gif", "tiff", "webp", "ppm"])
+def test_formats(tmp_path: Path, kind: str) -> None:
+    gradient().save(tmp_path / f"a.{kind}")
+    with Image.open(tmp_path / f"a.{kind}") as picture:
+        how = opened(tmp_path).preprocessing
+        assert how is not None
+        np.testing.assert_array_equal(first(tmp_path), preprocess(picture.convert("RGB"), how))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
+def test_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    picture = gradient(mode)
+    picture.save(tmp_path / "a.tiff")
+    how = opened(tmp_path).preprocessing
+    assert how is not None
+    np.testing.assert_array_equal(first(tmp_path), preprocess(picture.convert("RGB"), how))
+
+
+def test_palette_with_transparent_entries(tmp_path: Path) -> None:
+    gradient("P").save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
+    how = opened(tmp_path).preprocessing
+    assert how is not None
+    np.testing.assert_array_equal(first(tmp_path), preprocess(gradient("P").convert("RGB"), how))
+
+
+def test_16_bit_grey_keeps_its_upper_byte(tmp_path: Path) -> None:
+    wide = (np.arange(20 * 24).reshape(20, 24) * 130).astype(np.uint16)
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        got = np.asarray(decode(picture, grey=True))
+    np.testing.assert_array_equal(got, wide >> 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    # What a camera would have stored for this upright picture; lossless, so equality is exact.
+    turned = {
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }
+    stored = gradient()
+    for step in turned.get(orientation, []):
+        stored = stored.transpose(step)
+    stored.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as picture:
+        got = decode(picture, grey=False)
+    np.testing.assert_array_equal(np.asarray(got), np.asarray(gradient()))
+
+
+def test_grey_network_gets_luminance(tmp_path: Path) -> None:
+    gradient().save(tmp_path / "a.png")
+    grey = TensorSpec("input", np.dtype(np.float32), ("N", 1, 16, 16))
+    found = open_dataset(tmp_path, [grey], preprocessing=PRESETS["unit"])
+    sample = found.read(0)
+    assert sample is not None
+    assert found.preprocessing is not None
+    expected = preprocess(gradient().convert("L"), found.preprocessing)
+    np.testing.assert_array_equal(sample["input"], expected)
+
+
+def test_unreadable_picture_is_skipped_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gradient().save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    (tmp_path / "c.jpg").write_text("not a picture")
+    found = opened(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        read = [found.read(index) is not None for index in (0, 1, 2, 1)]
+    assert read == [True, False, False, False]
+    assert sorted(found.skipped) == ["b.png", "c.jpg"]
+    assert "b.png' cannot be read: " in found.skipped["b.png"]
+    assert len(caplog.records) == 2
+    assert caplog.messages[0].startswith("skipped: picture")
+
+
+def test_unreadable_picture_is_refused_when_strict(tmp_path: Path) -> None:
+    (tmp_path / "c.jpg").write_text("not a picture")
+    with pytest.raises(UnreadableSampleError, match=r"picture '.*c\.jpg' cannot be read: "):
+        opened(tmp_path, strict=True).read(0)
+
+
+def test_decompression_bomb_is_an_unreadable_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradient().save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert opened(tmp_path).read(0) is None
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(EmptyDatasetError, match=r"no pictures in '.*' .*give a folder of pictures"):
+        opened(tmp_path)
+
+
+def test_needs_preprocessing_and_one_input(tmp_path: Path) -> None:
+    gradient().save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match=r"holds pictures: say how .*preset imagenet"):
+        open_pictures(tmp_path, [INPUT], None)
+    other = TensorSpec("other", INPUT.dtype, INPUT.shape)
+    with pytest.raises(ConfigError, match=r"this one has 'input', 'other'; give an \.npz"):
+        open_pictures(tmp_path, [INPUT, other], PRESETS["unit"])
