@@ -1,10 +1,10 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11 or newer and make.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test test-full check format bench golden wheel clean
+.PHONY: venv demo test test-full check format bench golden wheel lock clean
 
 venv: $(STAMP)
 
@@ -41,6 +41,11 @@ bench: venv
 
 wheel: venv
 	$(BIN)/python -m build
+
+# The development environment anew, hashed and without addresses; needs uv.
+lock:
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --output-file requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) build dist demo_output bench_output *.egg-info

@@ -12,7 +12,7 @@ import numpy as np
 
 from quantkit.errors import ShapeMismatchError, UnknownNameError, UnsupportedModelError
 from quantkit.graph.program import Array, Node, Program
-from quantkit.numerics.affine import QuantParams, dequantize, quantize
+from quantkit.numerics.affine import QuantizedTensor, QuantParams, dequantize, quantize
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.ops.contract import OPS, Kernel, Lowering
 from quantkit.ops.float_node import run_float_node

@@ -1,4 +1,4 @@
-"""The public verbs: calibrate, quantize, export."""
+"""The public verbs: calibrate, quantize, export, verify, report."""
 
 import json
 from collections.abc import Callable
@@ -7,9 +7,13 @@ from pathlib import Path
 
 from quantkit.calibration.collector import collect
 from quantkit.calibration.dataset import Dataset, DataSource, open_dataset
+from quantkit.calibration.labels import read_labels
 from quantkit.calibration.preprocessing import Preprocessing
 from quantkit.calibration.table import CalibrationTable, tool_version
 from quantkit.config import QuantConfig
+from quantkit.errors import ConfigError, ModelError
+from quantkit.evaluation.verification import Verification
+from quantkit.evaluation.verification import verify as verify_layers
 from quantkit.exporters.contract import EXPORTERS
 from quantkit.graph.ort_session import open_session, with_outputs
 from quantkit.passes.prepare import Prepared, prepare
@@ -17,6 +21,8 @@ from quantkit.plan import make_plan, tensors_to_calibrate
 from quantkit.quantized_model.model import QuantizedModel, quantize_model
 from quantkit.quantized_model.qdq_reader import read_qdq
 from quantkit.recovery.bias_correction import correct_biases
+from quantkit.reporting.report import Progress as SectionProgress
+from quantkit.reporting.report import Report, make_report
 
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
@@ -46,24 +52,6 @@ class Quantization:
             ModelError: The file cannot be written.
         """
         EXPORTERS[format](self.model, Path(path))
-
-
-def open_calibration_data(
-    prepared: Prepared,
-    data: DataSource,
-    *,
-    preprocessing: Preprocessing | None = None,
-    num_samples: int | None = None,
-    strict: bool = False,
-) -> Dataset:
-    """The samples of ``data`` as the prepared model's inputs want them."""
-    return open_dataset(
-        data,
-        prepared.program.inputs,
-        preprocessing=preprocessing,
-        num_samples=num_samples,
-        strict=strict,
-    )
 
 
 def calibrate(
@@ -96,9 +84,9 @@ def calibrate(
     dataset = (
         data
         if isinstance(data, Dataset)
-        else open_calibration_data(
-            prepared,
+        else open_dataset(
             data,
+            prepared.program.inputs,
             preprocessing=preprocessing,
             num_samples=num_samples,
             strict=strict,
@@ -191,6 +179,112 @@ def export(model: QuantizedModel, path: str | Path, format: str = "qdq") -> None
         ModelError: The file cannot be written.
     """
     EXPORTERS[format](model, Path(path))
+
+
+def verify(
+    path: str | Path,
+    data: DataSource,
+    *,
+    preprocessing: Preprocessing | None = None,
+    num_samples: int | None = None,
+    arithmetic: str = "onnxruntime",
+    strict_integer: bool = False,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare the integer session with onnxruntime and the float reference, layer by layer.
+
+    Args:
+        path: A quantized ONNX file of any tool.
+        data: Samples, as for ``calibrate``.
+        preprocessing: How pictures become inputs; None: as stored in the model.
+        num_samples: How many samples, evenly spaced; None: all.
+        arithmetic: "onnxruntime" or "fixed_point".
+        strict_integer: Run kernels that hold no float array.
+        progress: Told how far the pass is.
+
+    Raises:
+        QuantkitError: Bad model or data; see ``errors``.
+    """
+    model = load_quantized(path)
+    dataset = open_dataset(
+        data,
+        model.prepared.program.inputs,
+        preprocessing=preprocessing or stored_preprocessing(model),
+        num_samples=num_samples,
+    )
+    return verify_layers(
+        Path(path),
+        model,
+        dataset,
+        arithmetic=arithmetic,
+        strict_integer=strict_integer,
+        progress=progress,
+    )
+
+
+def report(
+    float_model: str | Path,
+    quantized_model: str | Path,
+    data: DataSource,
+    *,
+    labels: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    num_samples: int | None = None,
+    batch_size: int = 8,
+    with_integer_session: bool = True,
+    progress: SectionProgress | None = None,
+) -> Report:
+    """Measure what quantization cost: accuracy, layer errors, causes, size and latency.
+
+    Args:
+        float_model: The float ONNX file.
+        quantized_model: The quantized ONNX file, of any tool.
+        data: Samples, as for ``calibrate``.
+        labels: A CSV ``file,label``, an ``.npy`` or class folders; None: those in the data, if any.
+        preprocessing: How pictures become inputs; None: as stored in the quantized model.
+        num_samples: How many samples, evenly spaced; None: all.
+        batch_size: Samples per run.
+        with_integer_session: Also run every sample through the integer session.
+        progress: Told how far each section is.
+
+    Raises:
+        QuantkitError: Bad model, data or labels; see ``errors``.
+    """
+    reference = prepare(float_model)
+    model = load_quantized(quantized_model)
+    dataset = open_dataset(
+        data,
+        reference.program.inputs,
+        preprocessing=preprocessing or stored_preprocessing(model),
+        num_samples=num_samples,
+    )
+    classes = read_labels(dataset, labels) if labels is not None else dataset.labels
+    return make_report(
+        Path(float_model),
+        Path(quantized_model),
+        reference,
+        model,
+        dataset,
+        classes,
+        batch_size=batch_size,
+        with_integer_session=with_integer_session,
+        progress=progress,
+    )
+
+
+def stored_preprocessing(model: QuantizedModel) -> Preprocessing | None:
+    """The preprocessing the model was calibrated with, as its metadata hold it.
+
+    Raises:
+        ModelError: The metadata are damaged.
+    """
+    try:
+        fields = json.loads(model.metadata.get("preprocessing", "null"))
+        return None if fields is None else Preprocessing.from_json(fields)
+    except (ValueError, TypeError, ConfigError) as error:
+        raise ModelError(
+            f"the preprocessing stored in the model cannot be read ({error}); give --preset"
+        ) from error
 
 
 def _metadata(table: CalibrationTable, config: QuantConfig) -> dict[str, str]:

@@ -13,13 +13,18 @@ from typing import Annotated
 import typer
 
 from quantkit_cli import console
+from quantkit_cli.calibrate_command import calibrate
+from quantkit_cli.demo_command import demo
+from quantkit_cli.export_command import export
 from quantkit_cli.inspect_command import inspect
+from quantkit_cli.quantize_command import quantize
+from quantkit_cli.report_command import report
+from quantkit_cli.verify_command import verify
 
 TRACEBACK_VARIABLE = "QUANTKIT_TRACEBACK"
 
 app = typer.Typer(
     name="quantkit",
-    help="Post-training quantization of ONNX networks: exact integers, and what they cost.",
     no_args_is_help=True,
     add_completion=False,
     # Plain help texts: rich alone would take half of the start-up time.
@@ -27,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("inspect")(inspect)
+for command in (demo, inspect, calibrate, export, quantize, verify, report):
+    app.command()(command)
 
 
 def _show_version(value: bool) -> None:

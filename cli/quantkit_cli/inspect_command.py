@@ -182,7 +182,7 @@ def _print_totals(totals: Mapping[str, Any]) -> None:
         print(f"int8: {share:.2f} % of the {counted}MACs")
     if unknown:
         print(
-            f"{len(unknown)} nodes are not counted, since their shapes are not known: "
+            f"not counted, for want of known shapes: {len(unknown)} of the nodes: "
             f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}"
         )
 

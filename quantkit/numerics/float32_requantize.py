@@ -151,9 +151,11 @@ def requantize_in_integers(
     product = round_to_24_bits(round_to_24_bits(np.abs(signed)) * mantissa)
     magnitude = shift_right_half_to_even(product, np.clip(-exponent, 0, _LARGEST_RIGHT_SHIFT))
     # Left shifts: what reaches 2^30 saturates with or without the shift.
-    magnitude = np.minimum(magnitude, np.int64(2**30)) << np.clip(exponent, 0, _LARGEST_LEFT_SHIFT)
-    code: Int64Array = np.where(signed < 0, -magnitude, magnitude) + zero_point
-    code = np.clip(code, np.int64(bounds.min), np.int64(bounds.max))
+    np.minimum(magnitude, 2**30, out=magnitude)
+    magnitude = magnitude << np.clip(exponent, 0, _LARGEST_LEFT_SHIFT)
+    code = np.where(signed < 0, -magnitude, magnitude)
+    code += zero_point
+    np.clip(code, bounds.min, bounds.max, out=code)
     np.copyto(out, code, casting="unsafe")
 
 

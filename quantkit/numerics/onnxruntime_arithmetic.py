@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import zip_longest
 from typing import ClassVar
 
 import numpy as np
@@ -129,18 +130,17 @@ class OnnxruntimeArithmetic:
         """``saturate(rint(fma(a, r_a, fma(b, r_b, z_y - fma(r_a, z_a, f32(r_b * z_b))))))``.
 
         ``r = f32(s / s_y)``; every ``fma`` rounds once and the subtraction rounds: QLinearAdd on
-        x86 with FMA. Tabulated over all pairs of codes.
+        x86 with FMA. Tabulated over all pairs of codes. The sum is not symmetric: where ``a`` is
+        broadcast along the innermost axis, onnxruntime swaps the operands.
         """
-        ratio_a, ratio_b = a.scale / y.scale, b.scale / y.scale
-        zero_a, zero_b = a.zero_point.astype(np.float32), b.zero_point.astype(np.float32)
-        offset = np.float32(y.zero_point) - _fma(ratio_a, zero_a, ratio_b * zero_b)
+        a_then_b, b_then_a = _tabulate_addition(a, b, y), _tabulate_addition(b, a, y)
 
         def add(a_q: IntegerArray, b_q: IntegerArray) -> IntegerArray:
-            inner = _fma(b_q.astype(np.float32), ratio_b, offset)
-            real = _fma(a_q.astype(np.float32), ratio_a, inner)
-            return np.clip(np.rint(real), y.qmin, y.qmax).astype(y.dtype)
+            if _is_fixed_along_rows(a_q.shape, b_q.shape):
+                return b_then_a(b_q, a_q)
+            return a_then_b(a_q, b_q)
 
-        return tabulate_pairs(add, a, b)
+        return add
 
     def softmax(self, x: QuantParams, y: QuantParams, *, strict_integer: bool) -> RowSoftmax:
         """``saturate(rint(f32(f32(e * N) / sum(e))) + z_y)``, ``N = floor(f32(1 / s_y))``.
@@ -231,6 +231,27 @@ def _staircase_average(
         return (code + y.qmin).astype(y.dtype)
 
     return average
+
+
+def _tabulate_addition(a: QuantParams, b: QuantParams, y: QuantParams) -> CodeAddition:
+    ratio_a, ratio_b = a.scale / y.scale, b.scale / y.scale
+    zero_a, zero_b = a.zero_point.astype(np.float32), b.zero_point.astype(np.float32)
+    offset = np.float32(y.zero_point) - _fma(ratio_a, zero_a, ratio_b * zero_b)
+
+    def add(a_q: IntegerArray, b_q: IntegerArray) -> IntegerArray:
+        inner = _fma(b_q.astype(np.float32), ratio_b, offset)
+        real = _fma(a_q.astype(np.float32), ratio_a, inner)
+        return np.clip(np.rint(real), y.qmin, y.qmax).astype(y.dtype)
+
+    return tabulate_pairs(add, a, b)
+
+
+def _is_fixed_along_rows(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> bool:
+    """Whether ``a`` has size 1 along the last axis that has not size 1 in both."""
+    for a_size, b_size in zip_longest(reversed(a_shape), reversed(b_shape), fillvalue=1):
+        if max(a_size, b_size) > 1:
+            return a_size == 1
+    return False
 
 
 def _fma(a: Float32Array, b: Float32Array, c: Float32Array) -> Float32Array:

@@ -1,10 +1,10 @@
 """The depthwise convolution kernel: one multiply and one add per tap on contiguous runs.
 
 The padded picture is stored by *phases*: cell ``p`` of an axis with stride ``s`` goes to position
-``p // s`` of phase ``p % s``. In that layout tap ``k`` of window ``o`` reads position ``o + k * d
-// s`` of phase ``k * d % s``, so for all windows of all planes together a tap is one contiguous run,
-whatever the stride. A run also holds positions that no window starts at (a row's end, a plane's
-end); their sums are computed and thrown away.
+``p // s`` of phase ``p % s``. There tap ``k`` of window ``o``, dilated by ``d``, reads position
+``o + k * d // s`` of phase ``k * d % s``: for all windows of all planes together a tap is one
+contiguous run, whatever the stride. A run also holds positions that no window starts at (a row's
+end, a plane's end); their sums are computed and thrown away.
 """
 
 import math

@@ -137,12 +137,13 @@ def _constant_product(lowering: Lowering, weight: IntegerArray) -> Kernel:
     inner_by_outputs = np.ascontiguousarray(operand.weight.T)
 
     def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-        carried = inputs[0].astype(operand.weight.dtype)
+        *lead, inner = inputs[0].shape
+        carried = inputs[0].reshape(-1, inner).astype(operand.weight.dtype)
         total = matmul_exact(carried, inner_by_outputs, operand.blocks)
         total = operand.add_bias(total, operand.bias)
         y_q = np.empty(total.shape, y.dtype)
         requantize(total, y_q)
-        return (y_q,)
+        return (y_q.reshape(*lead, y_q.shape[-1]),)
 
     return kernel
 
@@ -166,6 +167,8 @@ def _dynamic_product(lowering: Lowering) -> Kernel:
 
     def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
         a_q, b_q = inputs
+        if min(a_q.ndim, b_q.ndim) < 2:
+            raise UnsupportedOpError(f"{lowering.node.name}: MatMul of a vector and an activation")
         total = matmul_exact(
             centered(a_q, int(a.zero_point)),
             centered(b_q, int(b.zero_point)),

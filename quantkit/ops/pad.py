@@ -50,14 +50,15 @@ class Pad(Op):
 
     def lower(self, lowering: Lowering) -> Kernel:
         """Pad the codes."""
-        node, x = lowering.node, lowering.params(0)
+        node = lowering.node
         pads, axes = lowering.array(_PADS), lowering.array(_AXES)
         value = _constant_value(node, lowering.array(_VALUE))
-        code = int(quantize(np.array([value], np.float32), x)[0])
-        convert = requantize_codes(x, lowering.outputs[0])
+        y = lowering.outputs[0]
+        code = int(quantize(np.array([value], np.float32), y)[0])
+        convert = requantize_codes(lowering.params(0), y)
 
         def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-            return (convert(_pad(inputs[0], node, pads, axes, code)),)
+            return (_pad(convert(inputs[0]), node, pads, axes, code),)
 
         return kernel
 

@@ -151,7 +151,6 @@ def _name_pair(
             _quantizes_alike(reader, params) for reader in readers
         )
     if (known is None and not others) or (known is not None and known.equals(params)):
-        is_output = dequantize.outputs[0].is_graph_output()
         bypass(dequantize, source)
         found.params[source.name] = params
         found.code_tensors[source.name] = codes

@@ -1,8 +1,10 @@
 """Max, average and global average pooling, and their gradients.
 
-Source: ONNX operator specification, MaxPool-22, AveragePool-22, GlobalAveragePool-22. In
-AveragePool with ``ceil_mode`` and ``count_include_pad`` the cells beyond the declared padding do
-not count; onnxruntime counts them before opset 19.
+With ``ceil_mode`` a last window that would start in the end padding is dropped, and what the last
+window reads beyond the declared padding never counts, as onnxruntime computes it (opsets 11 to 22
+agree). ONNX shape inference does not know the first rule: it may announce one window more.
+
+Source: ONNX operator specification, MaxPool-22, AveragePool-22, GlobalAveragePool-22.
 """
 
 import math

@@ -1,6 +1,7 @@
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def test_only_a_few_samples_are_read_ahead_and_closing_ends_the_threads() -> Non
     dataset = Dataset(source, (spec("N", 2, 3),), tuple(range(50)), source.names)
     stream = batches(dataset, 2)
     next(stream)
+    time.sleep(0.2)  # enough for the threads to read all that was handed to them
     assert len(source.read_indices) <= 10
     stream.close()  # type: ignore[attr-defined]
     assert not [t for t in threading.enumerate() if t.name.startswith("quantkit-read")]

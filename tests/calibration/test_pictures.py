@@ -50,9 +50,10 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     outside.mkdir()
     folder.mkdir()
     gradient().save(outside / "a.png")
+    gradient().save(folder / "b.png")
     (folder / "linked").symlink_to(outside)
     (outside / "loop").symlink_to(folder)
-    assert opened(folder).sample_names == ("linked/a.png",)
+    assert opened(folder).sample_names == ("b.png", "linked/a.png")
 
 
 def test_evenly_spaced_as_the_other_tools_take_them(tmp_path: Path) -> None:

@@ -19,14 +19,16 @@ FORMULA_MEAN_STD = {
 }
 
 
-def formula(picture: Image.Image, preset: str, size: int = 224) -> npt.NDArray[Any]:
+def formula(
+    picture: Image.Image, preset: str, width: int = 224, height: int = 224
+) -> npt.NDArray[Any]:
     """The array that shared/compare/arrays.py makes for the other tools, in its own words."""
     mean, std = FORMULA_MEAN_STD[preset]
     im = picture.convert("RGB")
     w, h = im.size
     side = min(w, h) * 0.875
     box = ((w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2)
-    im = im.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    im = im.resize((width, height), Image.Resampling.BILINEAR, box=box)
     array = (np.asarray(im, np.float32) - np.array(mean, np.float32)) / np.array(std, np.float32)
     return array.transpose(2, 0, 1)
 
@@ -60,6 +62,7 @@ def test_layouts_hold_the_same_pixels() -> None:
     nhwc = preprocess(image, resolve(PRESETS["imagenet"], spec(1, 32, 24, 3)))
     assert nchw.shape == (3, 32, 24)
     assert nhwc.shape == (32, 24, 3)
+    np.testing.assert_array_equal(nchw, formula(image, "imagenet", width=24, height=32))
     np.testing.assert_array_equal(nchw, nhwc.transpose(2, 0, 1))
 
 

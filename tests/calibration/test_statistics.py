@@ -125,10 +125,11 @@ def test_other_channel_counts_give_up_on_channels_for_good() -> None:
     assert two.merge(three).count == 10
 
 
+@pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("shape", [(4,), (1, 2, 2)])
-def test_zeros_are_positive(shape: tuple[int, ...]) -> None:
+def test_zeros_are_positive(shape: tuple[int, ...], every: int) -> None:
     x = np.zeros(shape, np.float32)
-    x.reshape(-1)[::2] = -0.0
+    x.reshape(-1)[::every] = -0.0
     found = statistics_of_sample(x)
     assert math.copysign(1, found.minimum) == math.copysign(1, found.maximum) == 1
     if found.channels is not None:

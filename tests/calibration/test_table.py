@@ -124,7 +124,7 @@ def test_merging_in_any_order_gives_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], nested: int
 ) -> None:
     folder = tmp_path_factory.mktemp("merge")
-    parts = [make(10 * seed, tool_version=f"1.{seed}") for seed in range(4)]
+    parts = [make(10 * seed, tool_version=f"1.{seed}", model_name=f"{seed}") for seed in range(4)]
     a, b, c, d = (parts[index] for index in order)
     trees = [
         merge(merge(merge(a, b), c), d),
@@ -134,7 +134,7 @@ def test_merging_in_any_order_gives_the_same_bytes(
     expected = merge(merge(merge(parts[0], parts[1]), parts[2]), parts[3])
     assert file_bytes(trees[nested], folder) == file_bytes(expected, folder)
     assert expected.sample_count == 4
-    assert expected.tool_version == "1.3"
+    assert (expected.tool_version, expected.model_name) == ("1.3", "3")
     assert int(expected.data_digest, 16) == (4 * 2**255 + 60) % 2**256
 
 

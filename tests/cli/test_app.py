@@ -291,5 +291,5 @@ def test_inspect_says_what_was_refused_and_what_is_unknown(
     assert main(["inspect", str(path)]) == 0
     out = capsys.readouterr().out
     assert "total: at least 0.0 M MACs" in out
-    assert "1 nodes are not counted, since their shapes are not known: conv" in out
+    assert "not counted, for want of known shapes: 1 of the nodes: conv" in out
     assert "float: " in out

@@ -1,0 +1,56 @@
+"""Where the models and pictures are that are measured on; they are no part of the project."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantkit.calibration.dataset import Dataset, open_dataset
+from quantkit.calibration.preprocessing import PRESETS
+from quantkit.passes.prepare import prepare
+
+CALIBRATION_PICTURES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of the zoo, the preset its pictures need, and its title."""
+
+    file: str
+    preset: str
+    title: str
+
+    @property
+    def path(self) -> Path:
+        """The float model."""
+        return zoo() / "models" / self.file
+
+
+NETWORKS = (
+    Network("mobilenet_v2.onnx", "imagenet", "MobileNetV2"),
+    Network("mobilenet_v1_025.onnx", "tf", "MobileNetV1-0.25"),
+)
+
+
+def zoo() -> Path:
+    """The zoo's folder; leaves with a message where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "zoo"
+    folder = Path(os.environ.get("QUANTKIT_ZOO", default))
+    if not (folder / "models").is_dir():
+        sys.exit(f"no models in {folder}: set QUANTKIT_ZOO to the zoo's folder")
+    return folder
+
+
+def pictures(network: Network, kind: str, count: int | None = None) -> Dataset:
+    """The "calibration" or "validation" pictures as the network wants them."""
+    return open_dataset(
+        zoo() / "imagenet" / kind,
+        prepare(network.path).program.inputs,
+        preprocessing=PRESETS[network.preset],
+        num_samples=count,
+    )
+
+
+def labels() -> Path:
+    """Labels of the validation pictures."""
+    return zoo() / "imagenet" / "validation_labels.csv"

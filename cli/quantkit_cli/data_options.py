@@ -1,0 +1,107 @@
+"""The options that say how pictures become inputs; the same for every command with data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from quantkit.calibration.preprocessing import Preprocessing
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="How pictures become inputs: imagenet, tf, unit or raw. Arrays need none.",
+    ),
+]
+Mean = Annotated[
+    str | None, typer.Option("--mean", help="Mean per channel in 0..255, as 123.7,116.3,103.5.")
+]
+Std = Annotated[str | None, typer.Option("--std", help="Standard deviation per channel in 0..255.")]
+Crop = Annotated[
+    float | None,
+    typer.Option("--crop", help="Side of the centre square kept, as a share of the shorter side."),
+]
+Size = Annotated[
+    str | None, typer.Option("--size", help="Height x width, as 224x224; default: the model's.")
+]
+Layout = Annotated[
+    str | None, typer.Option("--layout", help="NCHW or NHWC; default: what the model's input says.")
+]
+ChannelOrder = Annotated[str | None, typer.Option("--channel-order", help="RGB or BGR.")]
+NumSamples = Annotated[
+    int | None,
+    typer.Option("--num-samples", min=1, help="How many samples, evenly spaced; default: all."),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples per run.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse unreadable pictures instead of skipping them.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def chosen_preprocessing(
+    preset: str | None,
+    mean: str | None,
+    std: str | None,
+    crop: float | None,
+    size: str | None,
+    layout: str | None,
+    channel_order: str | None,
+) -> Preprocessing | None:
+    """The preprocessing the options ask for, or None where none was given.
+
+    Raises:
+        ConfigError: An option has no meaning, or options without a preset leave something open.
+        UnknownNameError: No such preset.
+    """
+    from dataclasses import replace
+    from typing import Any
+
+    from quantkit.calibration.preprocessing import PRESETS, Preprocessing
+    from quantkit.errors import ConfigError, UnknownNameError
+
+    changes: dict[str, Any] = {}
+    if mean is not None:
+        changes["mean"] = _numbers("--mean", mean)
+    if std is not None:
+        changes["std"] = _numbers("--std", std)
+    if crop is not None:
+        changes["crop"] = crop
+    if size is not None:
+        changes["size"] = _size(size)
+    if layout is not None:
+        changes["layout"] = layout.upper()
+    if channel_order is not None:
+        changes["channel_order"] = channel_order.upper()
+    if preset is None and not changes:
+        return None
+    if preset is not None:
+        if preset not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise UnknownNameError(f"--preset: unknown preset {preset!r}; known: {known}")
+        return replace(PRESETS[preset], **changes)
+    if "mean" not in changes or "std" not in changes:
+        raise ConfigError("without --preset, both --mean and --std are needed")
+    return Preprocessing(**changes)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    from quantkit.errors import ConfigError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option}: numbers with commas are expected, got {text!r}") from error
+
+
+def _size(text: str) -> tuple[int, int]:
+    from quantkit.errors import ConfigError
+
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError as error:
+        raise ConfigError(f"--size: give height x width, as 224x224, got {text!r}") from error

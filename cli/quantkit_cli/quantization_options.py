@@ -1,0 +1,116 @@
+"""The options that say how a network is quantized; the same for ``export`` and ``quantize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from quantkit.config import QuantConfig
+    from quantkit.quantized_model.model import QuantizedModel
+
+Recipe = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="A TOML file with these choices; options given here win."),
+]
+Method = Annotated[
+    str | None, typer.Option("--method", help="How a range is chosen from a histogram: minmax.")
+]
+PerChannel = Annotated[
+    bool | None,
+    typer.Option(
+        "--per-channel/--per-tensor",
+        help="One weight scale per output channel (default), or one for all.",
+    ),
+]
+ReduceRange = Annotated[
+    bool | None,
+    typer.Option(
+        "--reduce-range/--full-range",
+        help="Weights within [-64, 64], for x86 without VNNI, or [-127, 127] (default).",
+    ),
+]
+BiasCorrection = Annotated[
+    bool | None,
+    typer.Option(
+        "--bias-correction/--no-bias-correction",
+        help="Take the mean error of rounded weights out of the biases (default: yes).",
+    ),
+]
+NodesToExclude = Annotated[
+    list[str] | None,
+    typer.Option("--nodes-to-exclude", help="A node that stays float; may be repeated."),
+]
+OpTypesToQuantize = Annotated[
+    list[str] | None,
+    typer.Option("--op-types-to-quantize", help="Quantize only this op; may be repeated."),
+]
+Format = Annotated[str, typer.Option("--format", help="What to write: qdq.")]
+
+
+def chosen_config(
+    recipe: Path | None,
+    method: str | None,
+    per_channel: bool | None,
+    reduce_range: bool | None,
+    bias_correction: bool | None,
+    nodes_to_exclude: list[str] | None,
+    op_types_to_quantize: list[str] | None,
+) -> QuantConfig:
+    """The recipe with the options laid over it.
+
+    Raises:
+        ConfigError: The recipe cannot be read.
+        UnknownNameError: No such method.
+    """
+    from quantkit.config import QuantConfig, read_config
+    from quantkit.range_estimators.contract import RANGE_ESTIMATORS
+
+    config = QuantConfig() if recipe is None else read_config(recipe)
+    changes: dict[str, Any] = {
+        "range_estimator": method,
+        "per_channel": per_channel,
+        "reduce_range": reduce_range,
+        "bias_correction": bias_correction,
+        "nodes_to_exclude": tuple(nodes_to_exclude) if nodes_to_exclude else None,
+        "op_types_to_quantize": tuple(op_types_to_quantize) if op_types_to_quantize else None,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    config = config.model_copy(update=given)
+    RANGE_ESTIMATORS[config.range_estimator]
+    return config
+
+
+def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]:
+    """What was written, as JSON types."""
+    from quantkit.reporting.report import int8_mac_percent
+
+    return {
+        "output": str(output),
+        "float_bytes": source.stat().st_size,
+        "int8_bytes": output.stat().st_size,
+        "int8_mac_percent": int8_mac_percent(model),
+        "kept_float": dict(model.plan.kept_float),
+        "notes": [
+            f"{note.node}: {note.message}" if note.node else note.message for note in model.notes
+        ],
+    }
+
+
+def print_summary(facts: dict[str, Any]) -> None:
+    """Say what was written, what stays float, and what was done on the way."""
+    for note in facts["notes"]:
+        print(note)
+    kept = facts["kept_float"]
+    for name, reason in list(kept.items())[:10]:
+        print(f"stays float: {name}: {reason}")
+    if len(kept) > 10:
+        print(f"stays float: {len(kept) - 10} more; `quantkit inspect` lists them")
+    share = facts["int8_mac_percent"]
+    integer = "" if share is None else f", {share:.1f} % of multiply-accumulates in integers"
+    print(
+        f"wrote {facts['output']}: {facts['int8_bytes'] / 1e6:.2f} MB "
+        f"(float {facts['float_bytes'] / 1e6:.2f} MB){integer}"
+    )

@@ -1,0 +1,78 @@
+"""``quantkit report``: what quantization cost, in which layer, and why."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantkit_cli import data_options as options
+from quantkit_cli.console import Progress, Quiet, Verbose, progress
+
+
+def report(
+    float_model: Annotated[Path, typer.Argument(metavar="FLOAT", help="The float ONNX model.")],
+    quantized_model: Annotated[
+        Path, typer.Argument(metavar="QUANTIZED", help="The quantized ONNX model, of any tool.")
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", "-d", help="A folder of pictures, an .npz or an .npy.")
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", "-l", help="A CSV with file,label; an .npy; or class folders."),
+    ] = None,
+    integer_session: Annotated[
+        bool,
+        typer.Option(
+            "--integer-session/--no-integer-session",
+            help="Also run every sample through the integer session.",
+        ),
+    ] = True,
+    preset: options.Preset = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    crop: options.Crop = None,
+    size: options.Size = None,
+    layout: options.Layout = None,
+    channel_order: options.ChannelOrder = None,
+    num_samples: options.NumSamples = None,
+    batch_size: options.BatchSize = 8,
+    as_json: options.AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Measure FLOAT against QUANTIZED: accuracy, agreement, SQNR per layer, size and latency."""
+    from quantkit.pipeline import report as run
+
+    preprocessing = options.chosen_preprocessing(
+        preset, mean, std, crop, size, layout, channel_order
+    )
+    with ExitStack() as stack:
+        sections: dict[str, Progress] = {}
+
+        def advance(section: str, done: int, total: int) -> None:
+            if section not in sections:
+                stack.close()
+                sections[section] = stack.enter_context(progress(section))
+            sections[section](done, total)
+
+        found = run(
+            float_model,
+            quantized_model,
+            data,
+            labels=labels,
+            preprocessing=preprocessing,
+            num_samples=num_samples,
+            batch_size=batch_size,
+            with_integer_session=integer_session,
+            progress=advance,
+        )
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        from quantkit.reporting.render_terminal import print_report
+
+        print_report(found)

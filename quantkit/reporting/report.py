@@ -1,0 +1,247 @@
+"""The report as plain data, and the function that makes one."""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from quantkit.calibration.dataset import Dataset
+from quantkit.calibration.table import tool_version
+from quantkit.evaluation.accuracy import EngineScores, evaluate
+from quantkit.evaluation.engines import Engine, integer_engine, onnxruntime_engine
+from quantkit.graph.cost import model_cost
+from quantkit.graph.ort_session import median_latencies_ms, onnxruntime_version
+from quantkit.graph.program import Array
+from quantkit.numerics.paired import PairedCounts, mcnemar_p_value, paired_difference_interval
+from quantkit.passes.prepare import Prepared
+from quantkit.quantized_model.model import QuantizedModel
+from quantkit.reporting.compare import LayerError, compare_layers
+from quantkit.reporting.diagnose import Cause, diagnose
+
+Progress = Callable[[str, int, int], None]
+"""Called with the section, what is done of it and what there is in all."""
+
+FLOAT_LABEL = "float"
+INT8_LABEL = "int8 in onnxruntime"
+INTEGER_LABEL = "int8 integer session"
+# Layer errors hardly differ between pictures: these many, evenly spaced, are enough.
+LAYER_SAMPLES = 16
+
+
+class _Frozen(BaseModel):
+    # SQNR is infinite where nothing was lost; JSON has no infinity but as a string.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class EngineRow(_Frozen):
+    """One way to run the network: percentages of samples, SQNR in dB against float."""
+
+    label: str
+    top1_percent: float | None
+    top5_percent: float | None
+    agreement_percent: float | None
+    sqnr_db: dict[str, float]
+    latency_ms: float | None
+    size_bytes: int | None
+
+
+class Drop(_Frozen):
+    """Top-1 of float minus int8, in percentage points, on the same samples.
+
+    ``low`` and ``high`` are Newcombe's 95 % interval for paired proportions, ``p_value`` is exact
+    McNemar.
+    """
+
+    points: float
+    low: float
+    high: float
+    p_value: float
+    right_to_wrong: int
+    wrong_to_right: int
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the interval contains no change."""
+        return self.low <= 0.0 <= self.high
+
+
+class LayerRow(_Frozen):
+    """One layer; see ``compare.LayerError``."""
+
+    node: str
+    op_type: str
+    value: str
+    macs: int | None
+    isolated_sqnr_db: float | None
+    accumulated_sqnr_db: float
+    saturated_percent: float | None
+    kept_float: str | None
+
+
+class CauseRow(_Frozen):
+    """One named cause; see ``diagnose.Cause``."""
+
+    node: str
+    cause: str
+    evidence: str
+    remedy: str
+
+
+class Report(_Frozen):
+    """What was lost, where and why. Round-trips through JSON; nothing is rendered here."""
+
+    schema_version: Literal[1] = 1
+    float_model: str
+    quantized_model: str
+    samples: int
+    engines: tuple[EngineRow, ...]
+    drop: Drop | None
+    int8_mac_percent: float | None
+    layers: tuple[LayerRow, ...]
+    causes: tuple[CauseRow, ...]
+    provenance: dict[str, str]
+
+    def engine(self, label: str) -> EngineRow:
+        """The row of an engine."""
+        return next(row for row in self.engines if row.label == label)
+
+
+def make_report(
+    float_path: Path,
+    quantized_path: Path,
+    reference: Prepared,
+    model: QuantizedModel,
+    dataset: Dataset,
+    labels: npt.NDArray[np.int64] | None,
+    *,
+    batch_size: int = 8,
+    with_integer_session: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure everything a report says.
+
+    Args:
+        float_path: The float file.
+        quantized_path: The quantized file.
+        reference: The float file, prepared.
+        model: The quantized file, as read.
+        dataset: Samples to judge on.
+        labels: A class per sample, or None.
+        batch_size: Samples per run.
+        with_integer_session: Also run every sample through the integer session.
+        progress: Told how far each section is.
+
+    Raises:
+        QuantkitError: See ``errors``.
+    """
+    engines: list[Engine] = [
+        onnxruntime_engine(FLOAT_LABEL, float_path),
+        onnxruntime_engine(INT8_LABEL, quantized_path),
+    ]
+    if with_integer_session:
+        engines.append(integer_engine(INTEGER_LABEL, model))
+    evaluation = evaluate(
+        engines, dataset, labels, batch_size=batch_size, progress=_section(progress, "accuracy")
+    )
+    chosen = [i * len(dataset) // LAYER_SAMPLES for i in range(LAYER_SAMPLES)]
+    few = dataset.take(sorted(set(chosen)))
+    errors = compare_layers(reference, model, few, _section(progress, "layers"))
+    latencies = median_latencies_ms(
+        {FLOAT_LABEL: float_path, INT8_LABEL: quantized_path}, _one_sample(dataset)
+    )
+    sizes = {FLOAT_LABEL: _size(float_path), INT8_LABEL: _size(quantized_path)}
+    first, second = evaluation.engines[0], evaluation.engines[1]
+    return Report(
+        float_model=float_path.name,
+        quantized_model=quantized_path.name,
+        samples=len(evaluation.sample_names),
+        engines=tuple(
+            _row(scores, latencies.get(scores.label), sizes.get(scores.label))
+            for scores in evaluation.engines
+        ),
+        drop=_drop(first, second),
+        int8_mac_percent=int8_mac_percent(model),
+        layers=tuple(_layer_row(error) for error in errors),
+        causes=tuple(_cause_row(cause) for cause in diagnose(reference, model, errors)),
+        provenance={
+            "quantkit": tool_version(),
+            "onnxruntime": onnxruntime_version(),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **{f"model.{key}": value for key, value in sorted(model.metadata.items())},
+        },
+    )
+
+
+def int8_mac_percent(model: QuantizedModel) -> float | None:
+    """Share of multiply-accumulates in integer nodes; None where there are none."""
+    costs = model_cost(model.prepared.program).nodes
+    total = sum(cost.macs or 0 for cost in costs)
+    integer = sum(cost.macs or 0 for cost in costs if cost.name not in model.plan.kept_float)
+    return 100.0 * integer / total if total else None
+
+
+def _section(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(name, done, total)
+
+
+def _one_sample(dataset: Dataset) -> Mapping[str, Array]:
+    from quantkit.calibration.batches import batches
+
+    return next(iter(batches(dataset, 1))).arrays
+
+
+def _size(path: Path) -> int:
+    external = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (external.stat().st_size if external.exists() else 0)
+
+
+def _percent(flags: npt.NDArray[np.bool_] | None) -> float | None:
+    return None if flags is None else 100.0 * float(np.mean(flags))
+
+
+def _row(scores: EngineScores, latency_ms: float | None, size_bytes: int | None) -> EngineRow:
+    is_reference = scores.label == FLOAT_LABEL
+    return EngineRow(
+        label=scores.label,
+        top1_percent=_percent(scores.top1),
+        top5_percent=_percent(scores.top5),
+        agreement_percent=None if is_reference else _percent(scores.agrees),
+        sqnr_db={} if is_reference else dict(scores.sqnr_db),
+        latency_ms=latency_ms,
+        size_bytes=size_bytes,
+    )
+
+
+def _drop(reference: EngineScores, actual: EngineScores) -> Drop | None:
+    if reference.top1 is None or actual.top1 is None:
+        return None
+    counts = PairedCounts.of(reference.top1, actual.top1)
+    low, high = paired_difference_interval(counts)
+    return Drop(
+        points=100.0 * counts.difference,
+        low=100.0 * low,
+        high=100.0 * high,
+        p_value=mcnemar_p_value(counts),
+        right_to_wrong=counts.first_only,
+        wrong_to_right=counts.second_only,
+    )
+
+
+def _layer_row(error: LayerError) -> LayerRow:
+    return LayerRow(**{name: getattr(error, name) for name in LayerRow.model_fields})
+
+
+def _cause_row(cause: Cause) -> CauseRow:
+    return CauseRow(**{name: getattr(cause, name) for name in CauseRow.model_fields})
+
+
+def worst_first(layers: Sequence[LayerRow]) -> list[LayerRow]:
+    """Integer layers by isolated SQNR, the worst first."""
+    judged = [layer for layer in layers if layer.isolated_sqnr_db is not None]
+    return sorted(judged, key=lambda layer: layer.isolated_sqnr_db or 0.0)
