@@ -24,14 +24,14 @@ finite = st.floats(-1e6, 1e6, width=32)
 @given(activation_params(), st.lists(finite, min_size=1, max_size=20))
 def test_a_round_trip_stays_within_half_a_step(params: QuantParams, values: list[float]) -> None:
     low, high = dequantize(np.array([params.qmin, params.qmax]), params)
-    x = np.clip(np.float32(values), low, high)
+    x = np.clip(np.array(values, np.float32), low, high)
     error = np.abs(dequantize(quantize(x, params), params).astype(np.float64) - x)
     assert error.max() <= float(params.scale) * (0.5 + 1e-4)
 
 
 @given(activation_params(), st.lists(finite, min_size=2, max_size=20))
 def test_quantize_is_monotone(params: QuantParams, values: list[float]) -> None:
-    codes = quantize(np.sort(np.float32(values)), params)
+    codes = quantize(np.sort(np.array(values, np.float32)), params)
     assert np.all(np.diff(codes.astype(int)) >= 0)
 
 
@@ -58,18 +58,18 @@ def test_a_range_is_covered_and_zero_is_exact(
 
 def test_halves_round_to_even() -> None:
     params = per_tensor(1.0, 10, np.uint8)
-    codes = quantize(np.float32([0.5, 1.5, 2.5, -0.5, -1.5, 1e9, -1e9]), params)
+    codes = quantize(np.array([0.5, 1.5, 2.5, -0.5, -1.5, 1e9, -1e9], np.float32), params)
     np.testing.assert_array_equal(codes, [10, 12, 12, 10, 8, 255, 0])
 
 
 def test_per_channel_with_one_channel_equals_per_tensor() -> None:
     x = np.random.default_rng(0).normal(size=(1, 5)).astype(np.float32)
-    channel = per_channel_symmetric(np.float32([0.02]), np.int8, 0)
+    channel = per_channel_symmetric(np.array([0.02], np.float32), np.int8, 0)
     np.testing.assert_array_equal(quantize(x, channel), quantize(x, per_tensor(0.02, 0, np.int8)))
 
 
 def test_per_channel_scales_run_along_their_axis() -> None:
-    params = per_channel_symmetric(np.float32([1.0, 2.0]), np.int8, 1)
+    params = per_channel_symmetric(np.array([1.0, 2.0], np.float32), np.int8, 1)
     codes = quantize(np.full((3, 2), 4.0, np.float32), params)
     np.testing.assert_array_equal(codes, [[4, 2]] * 3)
     np.testing.assert_array_equal(QuantizedTensor(codes, params).dequantize(), np.full((3, 2), 4))
@@ -77,7 +77,7 @@ def test_per_channel_scales_run_along_their_axis() -> None:
 
 def test_int32_codes_saturate() -> None:
     params = per_tensor(1e-6, 0, np.int32)
-    codes = quantize(np.float32([1e9, -1e9, 0.5]), params)
+    codes = quantize(np.array([1e9, -1e9, 0.5], np.float32), params)
     np.testing.assert_array_equal(codes, [2**31 - 1, -(2**31), 500000])
 
 
@@ -86,7 +86,7 @@ def test_construction_is_checked() -> None:
     with pytest.raises(ShapeMismatchError, match="codes are one of"):
         QuantParams(one, zero, np.dtype(np.int64))
     with pytest.raises(ShapeMismatchError, match="scale must be float32"):
-        QuantParams(one.astype(np.float64), zero, np.dtype(np.int8))  # type: ignore[arg-type]
+        QuantParams(one.astype(np.float64), zero, np.dtype(np.int8))
     with pytest.raises(ShapeMismatchError, match="differ in shape"):
         QuantParams(np.ones(2, np.float32), zero, np.dtype(np.int8), 0)
     with pytest.raises(ShapeMismatchError, match="does not go with axis"):
@@ -116,4 +116,4 @@ def test_impossible_ranges_are_refused(low: float, high: float) -> None:
 
 def test_nan_cannot_be_quantized() -> None:
     with pytest.raises(NonFiniteRangeError, match="NaN"):
-        quantize(np.float32([np.nan]), per_tensor(1.0, 0, np.uint8))
+        quantize(np.array([np.nan], np.float32), per_tensor(1.0, 0, np.uint8))

@@ -124,7 +124,7 @@ def test_divided_by_is_within_half_a_unit(real: float, count: int) -> None:
 def test_construction_is_checked() -> None:
     one = np.array(2**30, np.int32)
     with pytest.raises(ShapeMismatchError, match="must be int32"):
-        FixedPointMultiplier(one.astype(np.int64), one)  # type: ignore[arg-type]
+        FixedPointMultiplier(one.astype(np.int64), one)
     with pytest.raises(ShapeMismatchError, match="share a shape"):
         FixedPointMultiplier(one, np.zeros(2, np.int32))
     with pytest.raises(ShapeMismatchError, match=r"\[2\^30, 2\^31\)"):
@@ -138,7 +138,7 @@ def test_construction_is_checked() -> None:
 def test_operands_must_be_int32() -> None:
     with pytest.raises(ShapeMismatchError, match="int32 expected, got float32"):
         saturating_rounding_doubling_high_mul(
-            np.ones(2, np.float32),  # type: ignore[arg-type]
+            np.ones(2, np.float32),
             as_int32([1]),
         )
     with pytest.raises(ShapeMismatchError, match="an exponent lies in"):

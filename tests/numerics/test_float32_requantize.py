@@ -44,7 +44,8 @@ def requantize_fraction(accumulator: int, multiplier: float, zero_point: int, dt
 def both(
     accumulator: Int32Array, multiplier: npt.NDArray[np.float32], zero_point: int, dtype: type
 ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
-    integers, floats = (np.empty(accumulator.shape, dtype) for _ in range(2))
+    integers: npt.NDArray[np.integer] = np.empty(accumulator.shape, dtype)
+    floats = np.empty_like(integers)
     requantize_in_integers(accumulator, *split_float32(multiplier), zero_point, integers)
     with np.errstate(over="ignore"):
         requantize_in_float32(accumulator.copy(), multiplier, zero_point, floats)
@@ -58,7 +59,7 @@ def test_integers_float32_and_fractions_agree(
 ) -> None:
     info = np.iinfo(dtype)
     zero_point = data.draw(st.integers(int(info.min), int(info.max)))
-    integers, floats = both(accumulator, np.float32([multiplier]), zero_point, dtype)
+    integers, floats = both(accumulator, np.array([multiplier], np.float32), zero_point, dtype)
     np.testing.assert_array_equal(integers, floats)
     expected = [
         requantize_fraction(int(value), multiplier, zero_point, dtype) for value in accumulator
@@ -83,7 +84,7 @@ def test_three_roundings_differ_from_two() -> None:
     # Above 2^24 the accumulator itself is rounded: a carrier that skips this misses codes.
     # 2^24 + 1 rounds to 2^24, so the product is exactly 0.5 and goes to the even 0.
     accumulator = np.array([2**24 + 1], np.int32)
-    multiplier = np.float32([2.0**-25])
+    multiplier = np.array([2.0**-25], np.float32)
     integers, floats = both(accumulator, multiplier, 0, np.uint8)
     assert (integers[0], floats[0]) == (0, 0)
     assert round(Fraction(2**24 + 1, 2**25)) == 1
@@ -126,7 +127,7 @@ def test_nearest_float32(value: Fraction) -> None:
 
 @given(multipliers())
 def test_split_float32_is_exact(multiplier: float) -> None:
-    mantissa, exponent = split_float32(np.float32([multiplier]))
+    mantissa, exponent = split_float32(np.array([multiplier], np.float32))
     assert int(mantissa[0]) * Fraction(2) ** int(exponent[0]) == Fraction(multiplier)
 
 
@@ -145,6 +146,8 @@ def test_the_multiplier_is_built_stepwise() -> None:
 
 def test_an_infinite_multiplier_is_refused() -> None:
     with pytest.raises(NonFiniteRangeError, match="not a finite float32"):
-        float32_multiplier(np.float32([1e30]), np.float32([1e30]), np.float32([1.0]))
+        float32_multiplier(
+            np.array([1e30], np.float32), np.array([1e30], np.float32), np.array([1.0], np.float32)
+        )
     with pytest.raises(NonFiniteRangeError, match="finite and >= 0"):
-        split_float32(np.float32([-1.0]))
+        split_float32(np.array([-1.0], np.float32))

@@ -14,7 +14,7 @@ from quantkit.numerics.affine import (
     quantize,
 )
 from quantkit.ops.contract import OPS, Kernel, Lowering
-from tests.ops.cases import Case
+from tests.ops.case import Case
 from tests.ops.onnxruntime_oracle import run_onnxruntime
 
 Lower = Callable[[Lowering], Kernel]
@@ -43,7 +43,7 @@ def assert_codes_close(
     distance = np.abs(got.astype(np.int64) - expected.astype(np.int64))
     assert distance.max(initial=0) <= max_lsb, f"{distance.max()} codes apart"
     is_free = (expected > info.min) & (expected < info.max)
-    share = np.count_nonzero(distance[is_free]) / max(1, np.count_nonzero(is_free))
+    share = int(np.count_nonzero(distance[is_free])) / max(1, int(np.count_nonzero(is_free)))
     assert share <= max_share, f"{share:.2%} of the unsaturated codes differ"
     if max_lsb == 0:
         np.testing.assert_array_equal(got, expected)

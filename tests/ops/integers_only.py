@@ -38,10 +38,10 @@ class IntegersOnly(np.ndarray[Any, Any]):
         self,
         function: Callable[..., Any],
         types: Iterable[type],
-        arguments: tuple[Any, ...],
+        arguments: Iterable[Any],
         options: Mapping[str, Any],
     ) -> Any:
-        for operand in (*_flatten(arguments), *_flatten(tuple(options.values()))):
+        for operand in (*_flatten(arguments), *_flatten(options.values())):
             _refuse_operand(operand)
         # The default implementation: NumPy's Python functions come back here for each inner call.
         return guard_all(super().__array_function__(function, types, arguments, options))
@@ -66,10 +66,10 @@ def _plain(value: Any) -> Any:
     return value.view(np.ndarray) if isinstance(value, IntegersOnly) else value
 
 
-def _flatten(values: tuple[Any, ...]) -> Iterable[Any]:
+def _flatten(values: Iterable[Any]) -> Iterable[Any]:
     for value in values:
         if isinstance(value, tuple | list):
-            yield from _flatten(tuple(value))
+            yield from _flatten(value)
         else:
             yield value
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import onnxruntime
@@ -45,9 +46,9 @@ def run_onnxruntime(
     operands: list[ir.Value | None] = []
 
     def constant(name: str, array: Array) -> ir.Value:
-        value = ir.Value(name=name, const_value=ir.tensor(array.copy(order="C"), name=name))
-        value.shape = ir.Shape(array.shape)
-        value.dtype = value.const_value.dtype
+        tensor = ir.tensor(array.copy(order="C"), name=name)
+        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape))
+        value.dtype = tensor.dtype
         initializers.append(value)
         return value
 
@@ -83,9 +84,8 @@ def run_onnxruntime(
             case _:
                 operands.append(constant(name, operand))
 
-    created = ir.node(
-        node.op_type, operands, dict(node.attributes), num_outputs=len(outputs), name="op"
-    )
+    attributes: dict[str, Any] = dict(node.attributes)
+    created = ir.node(node.op_type, operands, attributes, num_outputs=len(outputs), name="op")
     nodes.append(created)
     graph_outputs = []
     for position, (value, params) in enumerate(zip(created.outputs, outputs, strict=True)):

@@ -6,7 +6,8 @@ import pytest
 from quantkit.errors import UnsupportedOpError
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.ops.contract import OPS
-from tests.ops.cases import CASES, WITHOUT_KERNEL, Case
+from tests.ops.case import Case
+from tests.ops.cases import CASES, WITHOUT_KERNEL
 from tests.ops.checks import (
     all_cases,
     check_against_float_form,

@@ -8,10 +8,13 @@ import pytest
 from quantkit.errors import ShapeMismatchError, UnsupportedOpError
 from quantkit.graph.program import Array, AttributeValue, Node
 from quantkit.numerics.affine import QuantizedTensor, per_channel_symmetric, per_tensor
+from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.ops.contract import OPS, Lowering
 from quantkit.ops.windows import node_windows
-from tests.ops.cases import CASES, Case, conv_case, make_node, matmul_cases, real
+from tests.ops.case import Case, make_node
+from tests.ops.cases import CASES, real
 from tests.ops.checks import lower
+from tests.ops.product_cases import conv_case, matmul_cases
 
 W4 = np.zeros((8, 4, 3, 3), np.float32)
 MATRIX = np.zeros((8, 4), np.float32)
@@ -105,7 +108,7 @@ def test_weight_axes() -> None:
 def test_a_relu_over_the_full_code_range_is_the_identity() -> None:
     x = per_tensor(0.1, 0, np.uint8)
     codes = np.arange(256, dtype=np.uint8)
-    kernel = lower(Lowering(make_node("Relu", 1, {}), (x,), (x,), *_onnxruntime()))
+    kernel = lower(Lowering(make_node("Relu", 1, {}), (x,), (x,), ARITHMETICS["onnxruntime"]))
     assert kernel([codes])[0] is codes
 
 
@@ -113,9 +116,9 @@ def test_clip_bounds_may_be_attributes() -> None:
     node = make_node("Clip", 1, {"min": 0.0, "max": 6.0}, version=6)
     x = per_tensor(0.1, 10, np.uint8)
     codes = np.arange(256, dtype=np.uint8)
-    (got,) = lower(Lowering(node, (x,), (x,), *_onnxruntime()))([codes])
+    (got,) = lower(Lowering(node, (x,), (x,), ARITHMETICS["onnxruntime"]))([codes])
     np.testing.assert_array_equal(got, np.clip(codes, 10, 70))
-    (real_values,) = OPS["Clip"].float_form(node, [np.float32([-1, 3, 7])])
+    (real_values,) = OPS["Clip"].float_form(node, [np.array([-1, 3, 7], np.float32)])
     np.testing.assert_array_equal(real_values, [0, 3, 6])
 
 
@@ -137,23 +140,19 @@ def test_float_forms_name_what_is_missing() -> None:
         OPS["Add"].float_form(make_node("Add", 2, {}), [real(1.0), None])
     with pytest.raises(UnsupportedOpError, match="Unsqueeze has no axes"):
         OPS["Unsqueeze"].float_form(make_node("Unsqueeze", 1, {}), [real(1.0)])
+    node = make_node("BatchNormalization", 5, {"training_mode": 1})
     with pytest.raises(UnsupportedOpError, match="in training mode"):
-        node = make_node("BatchNormalization", 5, {"training_mode": 1})
         OPS["BatchNormalization"].float_form(node, [real(1.0)] * 5)
 
 
 def test_batch_normalization_has_a_float_form() -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
-    scale, bias, mean, var = (np.float32([1, 2, 3]) for _ in range(4))
+    scale, bias, mean, var = (np.array([1, 2, 3], np.float32) for _ in range(4))
     node = make_node("BatchNormalization", 5, {"epsilon": 0.5})
     (got,) = OPS["BatchNormalization"].float_form(node, [x, scale, bias, mean, var])
-    column = np.float64([[1], [2], [3]])
+    column = np.array([[1], [2], [3]], np.float64)
     expected = (x - column) / np.sqrt(column + 0.5) * column + column
     assert np.abs(got - expected).max() < 1e-5
-
-
-def _onnxruntime() -> tuple[object, ...]:
-    return (_small_conv().lowering().arithmetic,)
 
 
 def _small_conv() -> Case:
@@ -221,5 +220,5 @@ def test_outputs_are_new_or_the_input_itself() -> None:
     node = Node("node", "Identity", "", 21, ("x",), ("y",), {})
     x = per_tensor(0.1, 3, np.uint8)
     codes = np.arange(6, dtype=np.uint8)
-    (got,) = lower(Lowering(node, (x,), (x,), *_onnxruntime()))([codes])
+    (got,) = lower(Lowering(node, (x,), (x,), ARITHMETICS["onnxruntime"]))([codes])
     assert got is codes

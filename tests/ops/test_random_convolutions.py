@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from quantkit.graph.program import AttributeValue
-from tests.ops.cases import Case, conv_case
+from tests.ops.case import Case
 from tests.ops.checks import check_against_onnxruntime
+from tests.ops.product_cases import conv_case
 
 
 def random_conv(seed: int) -> Case:
@@ -21,21 +21,18 @@ def random_conv(seed: int) -> Case:
     group = 1 if kind == "dense" else int(rng.integers(2, 20))
     channels = group * (1 if kind == "depthwise" else int(rng.integers(1, 30)))
     outputs = group * (1 if kind == "depthwise" else int(rng.integers(1, 9)))
-    attributes: dict[str, AttributeValue] = {
-        "strides": strides,
-        "pads": pads,
-        "dilations": dilations,
-        "group": group,
-    }
     return conv_case(
         rng,
         f"random-{seed}",
         (int(rng.integers(1, 3)), channels, *spatial),
         (outputs, channels // group, *kernel),
-        x_dtype=rng.choice([np.uint8, np.uint8, np.int8]),
+        x_dtype=np.dtype(rng.choice(["uint8", "uint8", "int8"])),
         has_bias=bool(rng.integers(0, 2)),
         axis=0 if rng.random() < 0.8 else None,
-        **attributes,
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        group=group,
     )
 
 

@@ -1,13 +1,16 @@
 """The checks of tests/ops must have been seen red: each wrong kernel is rejected by both."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from quantkit.numerics.affine import QuantizedTensor, per_tensor
 from quantkit.ops.contract import Kernel, Lowering
-from tests.ops.cases import Case, conv_case, gemm_case
+from tests.ops.case import Case
 from tests.ops.checks import check_against_float_form, check_against_onnxruntime
+from tests.ops.product_cases import conv_case, gemm_case
 from tests.sabotage.wrong_kernels import (
     WrongArithmetic,
     half_away,
@@ -21,27 +24,15 @@ from tests.sabotage.wrong_kernels import (
 Lower = Callable[[Lowering], Kernel]
 
 
-def tie_case() -> Case:
-    """A pointwise convolution with M = 1/2, so that half of all results are ties."""
-    rng = np.random.default_rng(0)
-    case = gemm_case(rng, "ties", 64, 2, 8, has_bias=False)
-    return _with_scales(case, 0.5, 1.0, 1.0)
-
-
-def _with_scales(case: Case, x_scale: float, weight_scale: float, y_scale: float) -> Case:
-    from dataclasses import replace
-
-    from quantkit.numerics.affine import QuantizedTensor, per_tensor
-
+def tie_case(*, y_scale: float = 1.0) -> Case:
+    """A matrix product with M = 1/2 (at ``y_scale`` 1), so that half of all results are ties."""
+    case = gemm_case(np.random.default_rng(0), "ties", 64, 2, 8, has_bias=False)
     weight = case.inputs[1]
     assert isinstance(weight, QuantizedTensor)
-    codes = np.clip(weight.data, -1, 1)
-    scale = np.full_like(weight.params.scale, weight_scale)
-    inputs = (
-        per_tensor(x_scale, 128, np.uint8),
-        QuantizedTensor(codes, replace(weight.params, scale=scale)),
-    )
-    return replace(case, inputs=inputs, outputs=(per_tensor(y_scale, 120, np.uint8),))
+    scale = np.ones_like(weight.params.scale)
+    unit = QuantizedTensor(np.clip(weight.data, -1, 1), replace(weight.params, scale=scale))
+    x, y = per_tensor(0.5, 128, np.uint8), per_tensor(y_scale, 120, np.uint8)
+    return replace(case, inputs=(x, unit), outputs=(y,))
 
 
 def depthwise_case() -> Case:
@@ -96,7 +87,7 @@ def test_a_wrong_structure_is_rejected(name: str) -> None:
 
 def test_an_agreement_of_saturated_codes_does_not_count() -> None:
     # Nearly all codes saturate, so a share over all codes would let the wrong rounding pass.
-    case = _with_scales(tie_case(), 0.5, 1.0, 1.0 / 64)
+    case = tie_case(y_scale=1.0 / 64)
     lower = with_arithmetic(ROUNDINGS["zero-point-plus-one"])
     with pytest.raises(AssertionError, match="unsaturated codes differ"):
         check_against_onnxruntime(case, "onnxruntime", lower=lower, max_lsb=1, max_share=0.05)
