@@ -16,7 +16,7 @@ from quantkit.numerics.affine import QuantizedTensor, QuantParams, dequantize, q
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.ops.contract import OPS, Kernel, Lowering
 from quantkit.ops.float_node import run_float_node
-from quantkit.plan import data_inputs
+from quantkit.plan import data_values
 from quantkit.quantized_model.model import QuantizedModel
 
 
@@ -189,9 +189,5 @@ def _step(node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bo
         arithmetic=ARITHMETICS[arithmetic],
         strict_integer=strict_integer,
     )
-    data = tuple(
-        node.inputs[position]
-        for position in data_inputs(node)
-        if node.inputs[position] not in model.constants
-    )
+    data = tuple(name for name in data_values(node, constants) if name not in model.constants)
     return Step(node, OPS[node.op_type].lower(lowering), data)

@@ -1,31 +1,36 @@
 """The public verbs: calibrate, quantize, export, verify, report."""
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantkit.calibration.collector import collect
-from quantkit.calibration.dataset import Dataset, DataSource, open_dataset
+from quantkit.calibration.dataset import Dataset, DataSource
 from quantkit.calibration.labels import read_labels
 from quantkit.calibration.preprocessing import Preprocessing
 from quantkit.calibration.table import CalibrationTable, tool_version
 from quantkit.config import QuantConfig
-from quantkit.errors import ConfigError, ModelError
+from quantkit.evaluation.samples import evenly_spaced, open_samples, stored_preprocessing
 from quantkit.evaluation.verification import Verification
 from quantkit.evaluation.verification import verify as verify_layers
 from quantkit.exporters.contract import EXPORTERS
 from quantkit.graph.ort_session import open_session, with_outputs
 from quantkit.passes.prepare import Prepared, prepare
-from quantkit.plan import make_plan, tensors_to_calibrate
+from quantkit.plan import candidate_refusals, make_plan, tensors_to_calibrate
 from quantkit.quantized_model.model import QuantizedModel, quantize_model
 from quantkit.quantized_model.qdq_reader import read_qdq
 from quantkit.recovery.bias_correction import correct_biases
 from quantkit.reporting.report import Progress as SectionProgress
 from quantkit.reporting.report import Report, make_report
 
+logger = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
+
+VERIFY_SAMPLES = 16  # every one has up to millions of codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,19 +85,12 @@ def calibrate(
     Raises:
         QuantkitError: Bad model or data; see ``errors``.
     """
-    prepared = model if isinstance(model, Prepared) else prepare(model)
-    dataset = (
-        data
-        if isinstance(data, Dataset)
-        else open_dataset(
-            data,
-            prepared.program.inputs,
-            preprocessing=preprocessing,
-            num_samples=num_samples,
-            strict=strict,
-        )
+    prepared = _prepared(model)
+    dataset = open_samples(
+        data, prepared.program.inputs, preprocessing, num_samples=num_samples, strict=strict
     )
     tensors = tensors_to_calibrate(prepared)
+    logger.info("calibrating %d tensors on %d samples", len(tensors), len(dataset))
     session = open_session(with_outputs(prepared.model, tensors), threads=1)
     return collect(
         session,
@@ -116,7 +114,7 @@ def quantize_calibrated(
         QuantkitError: See ``errors``.
     """
     config = config or QuantConfig()
-    prepared = model if isinstance(model, Prepared) else prepare(model)
+    prepared = _prepared(model)
     quantized = quantize_model(prepared, make_plan(prepared, table, config), config)
     if config.bias_correction:
         quantized = correct_biases(quantized, table)
@@ -147,7 +145,8 @@ def quantize(
         >>> result.table.sample_count
         100
     """
-    prepared = model if isinstance(model, Prepared) else prepare(model)
+    prepared = _prepared(model)
+    candidate_refusals(prepared, config)  # wrong names are told before the data are read
     table = calibrate(
         prepared,
         data,
@@ -158,6 +157,8 @@ def quantize(
         strict=strict,
         progress=progress,
     )
+    if not isinstance(model, Prepared):
+        table = replace(table, model_name=Path(model).name)
     return quantize_calibrated(prepared, table, config)
 
 
@@ -187,17 +188,19 @@ def verify(
     *,
     preprocessing: Preprocessing | None = None,
     num_samples: int | None = None,
+    strict: bool = False,
     arithmetic: str = "onnxruntime",
     strict_integer: bool = False,
     progress: Progress | None = None,
 ) -> Verification:
-    """Compare the integer session with onnxruntime and the float reference, layer by layer.
+    """Compare integer session, onnxruntime and float reference, layer by layer.
 
     Args:
         path: A quantized ONNX file of any tool.
         data: Samples, as for ``calibrate``.
         preprocessing: How pictures become inputs; None: as stored in the model.
-        num_samples: How many samples, evenly spaced; None: all.
+        num_samples: As for ``calibrate``; None: at most 16.
+        strict: As for ``calibrate``.
         arithmetic: "onnxruntime" or "fixed_point".
         strict_integer: Run kernels that hold no float array.
         progress: Told how far the pass is.
@@ -206,12 +209,12 @@ def verify(
         QuantkitError: Bad model or data; see ``errors``.
     """
     model = load_quantized(path)
-    dataset = open_dataset(
-        data,
-        model.prepared.program.inputs,
-        preprocessing=preprocessing or stored_preprocessing(model),
-        num_samples=num_samples,
+    inputs, stored = model.prepared.program.inputs, stored_preprocessing(model)
+    dataset = open_samples(
+        data, inputs, preprocessing, stored, num_samples=num_samples, strict=strict
     )
+    if num_samples is None:
+        dataset = evenly_spaced(dataset, VERIFY_SAMPLES)
     return verify_layers(
         Path(path),
         model,
@@ -230,6 +233,7 @@ def report(
     labels: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
     num_samples: int | None = None,
+    strict: bool = False,
     batch_size: int = 8,
     with_integer_session: bool = True,
     progress: SectionProgress | None = None,
@@ -243,6 +247,7 @@ def report(
         labels: A CSV ``file,label``, an ``.npy`` or class folders; None: those in the data, if any.
         preprocessing: How pictures become inputs; None: as stored in the quantized model.
         num_samples: How many samples, evenly spaced; None: all.
+        strict: Refuse unreadable pictures instead of skipping them.
         batch_size: Samples per run.
         with_integer_session: Also run every sample through the integer session.
         progress: Told how far each section is.
@@ -252,11 +257,9 @@ def report(
     """
     reference = prepare(float_model)
     model = load_quantized(quantized_model)
-    dataset = open_dataset(
-        data,
-        reference.program.inputs,
-        preprocessing=preprocessing or stored_preprocessing(model),
-        num_samples=num_samples,
+    inputs, stored = reference.program.inputs, stored_preprocessing(model)
+    dataset = open_samples(
+        data, inputs, preprocessing, stored, num_samples=num_samples, strict=strict
     )
     classes = read_labels(dataset, labels) if labels is not None else dataset.labels
     return make_report(
@@ -272,19 +275,13 @@ def report(
     )
 
 
-def stored_preprocessing(model: QuantizedModel) -> Preprocessing | None:
-    """The preprocessing the model was calibrated with, as its metadata hold it.
-
-    Raises:
-        ModelError: The metadata are damaged.
-    """
-    try:
-        fields = json.loads(model.metadata.get("preprocessing", "null"))
-        return None if fields is None else Preprocessing.from_json(fields)
-    except (ValueError, TypeError, ConfigError) as error:
-        raise ModelError(
-            f"the preprocessing stored in the model cannot be read ({error}); give --preset"
-        ) from error
+def _prepared(model: str | Path | Prepared) -> Prepared:
+    if isinstance(model, Prepared):
+        return model
+    prepared = prepare(model)
+    done = sum(note.applied for note in prepared.notes)
+    logger.info("%s: %d nodes after %d edits", model, len(prepared.program.nodes), done)
+    return prepared
 
 
 def _metadata(table: CalibrationTable, config: QuantConfig) -> dict[str, str]:

@@ -9,10 +9,13 @@ from quantkit.calibration.table import CalibrationTable
 from quantkit.config import QuantConfig
 from quantkit.errors import CalibrationError, ConfigError
 from quantkit.graph.program import Array, Node, Program
-from quantkit.numerics.affine import QuantParams, params_from_range
+from quantkit.numerics.affine import QuantParams, params_from_range, per_tensor
 from quantkit.ops.contract import OPS, QuantRule
 from quantkit.passes.prepare import Prepared
 from quantkit.range_estimators.contract import RANGE_ESTIMATORS
+
+# This many products of any two 8-bit codes minus zero points fit in int32.
+_LONGEST_PRODUCT = (2**31 - 1) // 255**2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,7 @@ def candidate_refusals(prepared: Prepared, config: QuantConfig | None = None) ->
         reason = _chosen_float(node, config) or op_refusal(node, program)
         if reason is not None:
             reasons[node.name] = reason
-    _drop_idle_movement(program, reasons)
+    _drop_idle_movement(prepared, reasons)
     return reasons
 
 
@@ -65,8 +68,7 @@ def tensors_to_calibrate(prepared: Prepared) -> tuple[str, ...]:
     wanted: dict[str, None] = {}
     for node in program.nodes:
         if _is_known(node):
-            data = [node.inputs[position] for position in data_inputs(node)]
-            for name in (*data, *node.outputs):
+            for name in (*data_values(node, program.constants), *node.outputs):
                 wanted[name] = None
     computed = program.producers()
     return tuple(
@@ -76,19 +78,19 @@ def tensors_to_calibrate(prepared: Prepared) -> tuple[str, ...]:
     )
 
 
-def data_inputs(node: Node) -> tuple[int, ...]:
-    """Positions of the inputs that carry activations (of a node whose op is registered)."""
+def data_values(node: Node, constants: Mapping[str, object]) -> tuple[str, ...]:
+    """Names of the inputs that carry activations (of a node whose op is registered).
+
+    A weight that is computed, the second operand of a MatMul, is an activation too.
+    """
     rule = OPS[node.op_type].rule
+    names = enumerate(node.inputs)
     if rule.data_inputs is not None:
-        positions = rule.data_inputs
-    else:
-        positions = tuple(
-            position
-            for position in range(len(node.inputs))
-            if position not in (rule.weight, rule.bias)
-        )
+        return tuple(name for position, name in names if position in rule.data_inputs and name)
     return tuple(
-        position for position in positions if position < len(node.inputs) and node.inputs[position]
+        name
+        for position, name in names
+        if name and position != rule.bias and (position != rule.weight or name not in constants)
     )
 
 
@@ -114,50 +116,42 @@ def make_plan(
     representative = _range_groups(prepared, kept_float)
     estimate = RANGE_ESTIMATORS[config.range_estimator]
     full_range = RANGE_ESTIMATORS["minmax"]
-    graph_ends = {spec.name for spec in (*program.inputs, *program.outputs)}
+    # What shares its parameters with an input or output of the graph is not clipped either.
+    whole = {
+        representative.get(spec.name, spec.name) for spec in (*program.inputs, *program.outputs)
+    }
+    producers = program.producers()
     params: dict[str, QuantParams] = {}
     chosen: dict[str, QuantParams] = {}
-    fixed = _fixed_ranges(program)
     for node in program.nodes:
         if node.name in kept_float:
             continue
-        data = [node.inputs[position] for position in data_inputs(node)]
-        for name in (*data, *node.outputs):
+        for name in (*data_values(node, program.constants), *node.outputs):
             source = representative.get(name, name)
             if source not in chosen:
-                if source in program.constants:
-                    array = program.constants[source].astype(np.float64)
-                    low, high = float(array.min()), float(array.max())
-                elif source in fixed:
-                    low, high = fixed[source]
-                elif source not in table.statistics:
+                known = _known_params(source, program, producers.get(source))
+                if known is not None:
+                    chosen[source] = known
+                elif source in table.statistics:
+                    method = full_range if source in whole else estimate
+                    chosen[source] = params_from_range(*method(table.statistics[source]))
+                else:
                     raise CalibrationError(
                         f"the calibration file has no statistics of {source!r}, which node "
                         f"{node.name!r} needs; calibrate this model again"
                     )
-                else:
-                    statistics = table.statistics[source]
-                    method = full_range if source in graph_ends else estimate
-                    low, high = method(statistics)
-                chosen[source] = (
-                    _unit_range_params() if source in fixed else params_from_range(low, high)
-                )
             params[name] = chosen[source]
     return QuantPlan(params, kept_float)
 
 
-def _unit_range_params() -> QuantParams:
+def _known_params(name: str, program: Program, producer: Node | None) -> QuantParams | None:
+    """Parameters that need no statistics: of a constant, or of an output fixed to [0, 1]."""
+    if name in program.constants:
+        array = program.constants[name]
+        return params_from_range(float(array.min()), float(array.max()))
+    rule = None if producer is None else _rule(producer)
     # 1/256 rather than 1/255: the scale every runtime's Softmax and Sigmoid kernels expect.
-    return QuantParams(np.array(1 / 256, np.float32), np.array(0, np.int32), np.dtype(np.uint8))
-
-
-def _fixed_ranges(program: Program) -> dict[str, tuple[float, float]]:
-    ranges: dict[str, tuple[float, float]] = {}
-    for node in program.nodes:
-        rule = _rule(node)
-        if rule is not None and rule.output == "fixed" and rule.fixed_range is not None:
-            ranges[node.outputs[0]] = rule.fixed_range
-    return ranges
+    return per_tensor(1 / 256, 0, np.uint8) if rule and rule.output == "fixed" else None
 
 
 def _range_groups(prepared: Prepared, kept_float: Mapping[str, str]) -> dict[str, str]:
@@ -217,8 +211,7 @@ def op_refusal(node: Node, program: Program) -> str | None:
     reason = OPS[node.op_type].refusal(node, constants)
     if reason is not None:
         return reason
-    positions = data_inputs(node)
-    names = [node.inputs[position] for position in positions]
+    names = data_values(node, program.constants)
     for name in (*names, *node.outputs):
         dtype = (
             program.constants[name].dtype
@@ -229,33 +222,61 @@ def op_refusal(node: Node, program: Program) -> str | None:
         )
         if dtype is not None and dtype != np.float32:
             return f"{name!r} is {dtype}, not float32"
-    for position, name in enumerate(node.inputs):
-        if name and position not in positions and name not in program.constants:
+    for name in node.inputs:
+        if name and name not in names and name not in program.constants:
             return f"its input {name!r} is computed, not a constant"
+    return _product_refusal(node, program) if node.op_type == "MatMul" else None
+
+
+def _product_refusal(node: Node, program: Program) -> str | None:
+    """Why the product of two activations is not proved to fit int32, or None."""
+    if node.inputs[1] in program.constants:
+        return None
+    inner = product_length(node, program)
+    if inner is None or inner > _LONGEST_PRODUCT:
+        return f"sums of {inner or 'unknown many'} products of codes are not proved to fit int32"
     return None
 
 
-def _drop_idle_movement(program: Program, reasons: dict[str, str]) -> None:
-    """Leave data movement and clamps float where they neither follow nor feed an integer kernel.
+def product_length(node: Node, program: Program) -> int | None:
+    """How many products a MatMul of two activations sums up; None where it is not known."""
+    shapes = [program.specs[name].shape if name in program.specs else None for name in node.inputs]
+    sizes = [shape[-1 - position] for position, shape in enumerate(shapes) if len(shape or ()) > 1]
+    known = [size for size in sizes if isinstance(size, int)]
+    return known[0] if known and len(sizes) == len(shapes) else None
 
-    Works on ``reasons`` in place, until nothing changes.
-    """
+
+def _drop_idle_movement(prepared: Prepared, reasons: dict[str, str]) -> None:
+    """Leave (in ``reasons``) data movement float that neither follows nor feeds a kernel."""
+    program = prepared.program
     producers, consumers = program.producers(), program.consumers()
+    idle = {
+        node.name: node
+        for node in program.nodes
+        if node.name not in reasons
+        and node.name not in prepared.clamps
+        and OPS[node.op_type].rule.output == "same_as_input"
+    }
+
+    def is_integer(node: Node) -> bool:
+        return node.name not in reasons and node.name not in idle
+
     changed = True
     while changed:
         changed = False
-        for node in program.nodes:
-            rule = _rule(node)
-            if node.name in reasons or rule is None or rule.output != "same_as_input":
-                continue
+        for node in tuple(idle.values()):
             producer = producers.get(node.inputs[0])
-            follows = producer is not None and producer.name not in reasons
-            feeds = producer is None and any(
-                reader.name not in reasons for reader in consumers.get(node.outputs[0], [])
-            )
-            if not follows and not feeds:
-                reasons[node.name] = "moves or clamps values between float nodes"
+            readers = consumers.get(node.outputs[0], [])
+            follows = producer is not None and is_integer(producer)
+            feeds = any(is_integer(reader) for reader in readers)
+            # A clamp's input has a wider range, which costs resolution, unless it is quantized
+            # anyway: a graph input, or what another kernel reads.
+            loses = producer is not None and OPS[node.op_type].rule.clamps
+            loses = loses and not any(is_integer(reader) for reader in consumers[node.inputs[0]])
+            if follows or (feeds and not loses):
+                del idle[node.name]
                 changed = True
+    reasons.update(dict.fromkeys(idle, "moves or clamps values between float nodes"))
 
 
 def _check_choice(prepared: Prepared, config: QuantConfig) -> None:

@@ -25,7 +25,6 @@ TRACEBACK_VARIABLE = "QUANTKIT_TRACEBACK"
 
 app = typer.Typer(
     name="quantkit",
-    no_args_is_help=True,
     add_completion=False,
     # Plain help texts: rich alone would take half of the start-up time.
     rich_markup_mode=None,
@@ -66,22 +65,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     console.set_up_logging()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="quantkit")
+        code = app(args=given or ["--help"], prog_name="quantkit", standalone_mode=False)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         return _report(error)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _report(error: Exception) -> int:
-    from quantkit.errors import AccuracyError, QuantkitError
-
+    """One line on stderr; every command comes here, so nobody ever sees a traceback unasked."""
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
+    usage = getattr(error, "format_message", None)
+    if usage is not None:  # a wrong option or argument, found before any command runs
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "quantkit"
+        print(f"error: {_sentence(usage())}; see `{command} --help`", file=sys.stderr)
+        return 2
+    from quantkit.errors import AccuracyError, QuantkitError
+
     message = " ".join(str(error).split())
     if isinstance(error, QuantkitError):
         print(f"error: {message}", file=sys.stderr)
@@ -92,6 +99,12 @@ def _report(error: Exception) -> int:
         file=sys.stderr,
     )
     return 2
+
+
+def _sentence(text: str) -> str:
+    """Typer's sentence as a part of ours: one line, no capital, no full stop."""
+    line = " ".join(text.split()).rstrip(".")
+    return line[:1].lower() + line[1:]
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ import typer
 
 from quantkit_cli import data_options as options
 from quantkit_cli.console import Quiet, Verbose, progress
+from quantkit_cli.outputs import check_output, files_of_model
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A float ONNX model.")],
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, an .npz or an .npy.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A float ONNX model.")],
+    data: options.DataArgument,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: MODEL.calib.npz here.")
+        Path | None,
+        typer.Option("--output", "-o", help="The file; default: MODEL.calib.npz here."),
     ] = None,
     preset: options.Preset = None,
     mean: options.Mean = None,
@@ -42,6 +44,7 @@ def calibrate(
         preset, mean, std, crop, size, layout, channel_order
     )
     path = output or Path(f"{model.stem}.calib.npz")
+    check_output(path, inputs=(*files_of_model(model), data))
     with progress("calibrate") as advance:
         table = run(
             model,

@@ -57,7 +57,12 @@ def _be_verbose(value: int) -> int:
     return value
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.", callback=_be_quiet)]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Neither progress nor warnings on stderr.", callback=_be_quiet
+    ),
+]
 """Give every command a parameter ``quiet: Quiet = False``; the callback does the work."""
 
 Verbose = Annotated[
@@ -68,7 +73,7 @@ Verbose = Annotated[
         count=True,
         show_default=False,
         metavar="",
-        help="Say more; twice: everything.",
+        help="Say on stderr what is being done; twice: in detail.",
         callback=_be_verbose,
     ),
 ]

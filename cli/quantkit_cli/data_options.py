@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,11 +10,14 @@ import typer
 if TYPE_CHECKING:
     from quantkit.calibration.preprocessing import Preprocessing
 
+_DATA_HELP = "A folder of pictures (recursive), a picture, an .npz or an .npy."
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help=_DATA_HELP)]
+DataOption = Annotated[Path, typer.Option("--data", "-d", help=_DATA_HELP)]
 Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="How pictures become inputs: imagenet, tf, unit or raw. Arrays need none.",
+        help="How pictures become inputs: imagenet, tf, unit or raw; arrays need none.",
     ),
 ]
 Mean = Annotated[
@@ -22,7 +26,7 @@ Mean = Annotated[
 Std = Annotated[str | None, typer.Option("--std", help="Standard deviation per channel in 0..255.")]
 Crop = Annotated[
     float | None,
-    typer.Option("--crop", help="Side of the centre square kept, as a share of the shorter side."),
+    typer.Option("--crop", help="Centre square kept, over the shorter side; default 0.875."),
 ]
 Size = Annotated[
     str | None, typer.Option("--size", help="Height x width, as 224x224; default: the model's.")

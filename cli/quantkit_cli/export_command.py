@@ -11,11 +11,15 @@ import typer
 from quantkit_cli import quantization_options as options
 from quantkit_cli.console import Quiet, Verbose
 from quantkit_cli.data_options import AsJson
+from quantkit_cli.outputs import check_output, files_of_model
 
 
 def export(
     model: Annotated[
-        Path, typer.Argument(help="A float model (with --calibration) or a quantized one.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A float model (with --calibration) or a quantized one."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     calibration: Annotated[
@@ -36,6 +40,7 @@ def export(
 ) -> None:
     """Write MODEL in integers: from its calibration file, or converted from a quantized file."""
     from quantkit.calibration.table import CalibrationTable
+    from quantkit.config import QuantConfig
     from quantkit.errors import ConfigError
     from quantkit.exporters.contract import EXPORTERS
     from quantkit.pipeline import load_quantized, quantize_calibrated
@@ -50,12 +55,17 @@ def export(
         nodes_to_exclude,
         op_types_to_quantize,
     )
-    if output.resolve() == model.resolve():
-        raise ConfigError(f"--output {str(output)!r} is the model itself; give another name")
+    check_output(output, inputs=(*files_of_model(model), calibration, recipe))
     if calibration is not None:
         table = CalibrationTable.load(calibration)
         quantized = quantize_calibrated(model, table, config).model
     else:
+        # Before the model is read: a forgotten --calibration is the likelier mistake.
+        if config != QuantConfig():
+            raise ConfigError(
+                "without --calibration a quantized MODEL is converted as it is: options that "
+                "choose how to quantize have no effect; give --calibration, or leave them out"
+            )
         quantized = load_quantized(model)
     write(quantized, output)
     facts = options.summary(quantized, model, output)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A float ONNX model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A float ONNX model.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,

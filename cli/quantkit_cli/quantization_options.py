@@ -85,12 +85,13 @@ def chosen_config(
 
 def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]:
     """What was written, as JSON types."""
-    from quantkit.reporting.report import int8_mac_percent
+    from quantkit.reporting.report import int8_mac_percent, model_bytes
 
     return {
         "output": str(output),
-        "float_bytes": source.stat().st_size,
-        "int8_bytes": output.stat().st_size,
+        "bytes": model_bytes(output),
+        "source": str(source),
+        "source_bytes": model_bytes(source),
         "int8_mac_percent": int8_mac_percent(model),
         "kept_float": dict(model.plan.kept_float),
         "notes": [
@@ -107,10 +108,15 @@ def print_summary(facts: dict[str, Any]) -> None:
     for name, reason in list(kept.items())[:10]:
         print(f"stays float: {name}: {reason}")
     if len(kept) > 10:
-        print(f"stays float: {len(kept) - 10} more; `quantkit inspect` lists them")
+        print(f"stays float: {len(kept) - 10} more; --json lists all of them")
     share = facts["int8_mac_percent"]
-    integer = "" if share is None else f", {share:.1f} % of multiply-accumulates in integers"
+    integer = "" if share is None else f"; {share:.1f} % of multiply-accumulates in integers"
     print(
-        f"wrote {facts['output']}: {facts['int8_bytes'] / 1e6:.2f} MB "
-        f"(float {facts['float_bytes'] / 1e6:.2f} MB){integer}"
+        f"wrote {facts['output']}: {megabytes(facts['bytes'])}, "
+        f"{facts['source']} has {megabytes(facts['source_bytes'])}{integer}"
     )
+
+
+def megabytes(count: int) -> str:
+    """Bytes for people, with three digits at least."""
+    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.1f} kB"

@@ -10,13 +10,15 @@ import typer
 
 from quantkit_cli import data_options, quantization_options
 from quantkit_cli.console import Quiet, Verbose, progress
+from quantkit_cli.outputs import check_output, files_of_model
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(help="A float ONNX model.")],
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, an .npz or an .npy.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A float ONNX model.")],
+    data: data_options.DataArgument,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: MODEL.int8.onnx here.")
+        Path | None,
+        typer.Option("--output", "-o", help="The file; default: MODEL.int8.onnx here."),
     ] = None,
     save_calibration: Annotated[
         Path | None, typer.Option("--save-calibration", help="Keep the calibration file as well.")
@@ -46,9 +48,7 @@ def quantize(
     """Calibrate MODEL on DATA, quantize it and write it: `calibrate` and `export` in one."""
     from quantkit.errors import ConfigError
     from quantkit.exporters.contract import EXPORTERS
-    from quantkit.passes.prepare import prepare
     from quantkit.pipeline import quantize as run
-    from quantkit.plan import candidate_refusals
 
     write = EXPORTERS[format]
     preprocessing = data_options.chosen_preprocessing(
@@ -64,14 +64,15 @@ def quantize(
         op_types_to_quantize,
     )
     path = output or Path(f"{model.stem}.int8.onnx")
-    if path.resolve() == model.resolve():
-        raise ConfigError(f"--output {str(path)!r} is the model itself; give another name")
-    prepared = prepare(model)
-    # Names that match nothing are told before the data are read.
-    candidate_refusals(prepared, config)
+    inputs = (*files_of_model(model), data, recipe)
+    check_output(path, inputs=inputs)
+    if save_calibration is not None:
+        check_output(save_calibration, inputs=inputs, option="--save-calibration")
+        if save_calibration.resolve() == path.resolve():
+            raise ConfigError(f"--output and --save-calibration are both {str(path)!r}")
     with progress("calibrate") as advance:
         result = run(
-            prepared,
+            model,
             data,
             config=config,
             preprocessing=preprocessing,
@@ -80,9 +81,9 @@ def quantize(
             strict=strict,
             progress=advance,
         )
+    write(result.model, path)
     if save_calibration is not None:
         result.table.save(save_calibration)
-    write(result.model, path)
     facts = quantization_options.summary(result.model, model, path)
     if as_json:
         print(json.dumps(facts, indent=2))

@@ -17,12 +17,14 @@ def report(
     quantized_model: Annotated[
         Path, typer.Argument(metavar="QUANTIZED", help="The quantized ONNX model, of any tool.")
     ],
-    data: Annotated[
-        Path, typer.Option("--data", "-d", help="A folder of pictures, an .npz or an .npy.")
-    ],
+    data: options.DataOption,
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", "-l", help="A CSV with file,label; an .npy; or class folders."),
+        typer.Option(
+            "--labels",
+            "-l",
+            help="A CSV with the header file,label; an .npy; or the folder of class folders.",
+        ),
     ] = None,
     integer_session: Annotated[
         bool,
@@ -40,6 +42,7 @@ def report(
     channel_order: options.ChannelOrder = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = 8,
+    strict: options.Strict = False,
     as_json: options.AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -66,6 +69,7 @@ def report(
             labels=labels,
             preprocessing=preprocessing,
             num_samples=num_samples,
+            strict=strict,
             batch_size=batch_size,
             with_integer_session=integer_session,
             progress=advance,

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 def verify(
-    model: Annotated[Path, typer.Argument(help="A quantized ONNX model, of any tool.")],
-    data: Annotated[
-        Path, typer.Option("--data", "-d", help="A folder of pictures, an .npz or an .npy.")
+    model: Annotated[
+        Path, typer.Argument(metavar="QUANTIZED", help="A quantized ONNX model, of any tool.")
     ],
+    data: options.DataOption,
     arithmetic: Annotated[
-        str, typer.Option("--arithmetic", help="onnxruntime, or fixed_point (multiplier, shift).")
+        str,
+        typer.Option("--arithmetic", help="onnxruntime, or fixed_point (multiplier and shift)."),
     ] = "onnxruntime",
     strict_integer: Annotated[
         bool, typer.Option("--strict-integer", help="Use kernels that hold no float array.")
@@ -33,7 +34,11 @@ def verify(
     size: options.Size = None,
     layout: options.Layout = None,
     channel_order: options.ChannelOrder = None,
-    num_samples: options.NumSamples = 16,
+    num_samples: Annotated[
+        int | None,
+        typer.Option("--num-samples", min=1, help="How many samples, evenly spaced; default: 16."),
+    ] = None,
+    strict: options.Strict = False,
     as_json: options.AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -51,6 +56,7 @@ def verify(
             data,
             preprocessing=preprocessing,
             num_samples=num_samples,
+            strict=strict,
             arithmetic=arithmetic,
             strict_integer=strict_integer,
             progress=advance,
@@ -63,8 +69,8 @@ def verify(
     if failure is not None:
         raise AccuracyError(
             f"{failure.node!r} ({failure.op_type}) is the first layer that differs: "
-            f"{failure.isolated.mismatches} of {failure.isolated.total} codes, by up to "
-            f"{failure.isolated.largest}, where at most {found.tolerance} is allowed"
+            f"{failure.isolated.mismatches:,} of {failure.isolated.total:,} codes given equal "
+            f"inputs, by up to {failure.isolated.largest}; allowed: {_allowed(found)}"
         )
 
 
@@ -75,7 +81,10 @@ def _facts(found: Verification) -> dict[str, Any]:
         "samples": found.samples,
         "same_class": found.same_class,
         "largest_output_difference": found.largest_output_difference,
+        "tolerance": found.tolerance,
+        "first_failure": None if found.first_failure is None else found.first_failure.node,
         "float_islands": dict(found.float_islands),
+        "not_compared": list(found.not_compared),
         "layers": [
             {
                 "node": layer.node,
@@ -106,15 +115,18 @@ def _print(model: Path, found: Verification) -> None:
     print(
         f"{model}: integer session ({found.arithmetic} arithmetic) against onnxruntime, "
         f"{found.samples} samples\n"
+        "Differing codes (largest difference): alone = equal inputs; so far = from the "
+        "network's input;\nfloat = the op in floats. Largest sum = proved bound of the int32 "
+        "accumulator.\n"
     )
+    numbers = ("codes", "alone", "so far", "float", "largest sum")
     print_table(
-        ("layer", "op", "codes", "saturated", "alone", "so far", "float", "accumulator"),
+        ("layer", "op", *numbers),
         [
             (
                 layer.node,
                 layer.op_type,
                 f"{layer.isolated.total:,}",
-                f"{layer.isolated.saturated:,}",
                 _mismatches(layer.isolated),
                 _mismatches(layer.accumulated),
                 _mismatches(layer.float_reference),
@@ -122,22 +134,28 @@ def _print(model: Path, found: Verification) -> None:
             )
             for layer in found.layers
         ],
-        right=("codes", "saturated", "alone", "so far", "float", "accumulator"),
-        title="Differing codes (largest difference): alone = equal inputs, so far = from the "
-        "network's input, float = the op in floats; accumulator = largest proved sum",
+        right=numbers,
     )
     for name, reason in found.float_islands.items():
         print(f"float island: {name}: {reason}")
+    for name in found.not_compared:
+        print(f"not compared: {name}: onnxruntime does not show the codes it reads")
     if found.same_class is not None:
-        print(f"same class as onnxruntime: {found.same_class} of {found.samples}")
-    print(f"largest difference of a real output: {found.largest_output_difference:.6g}")
+        print(f"same class as onnxruntime: {found.same_class} of {found.samples} samples")
+    print(f"largest difference of an output: {found.largest_output_difference:.6g}")
     total = sum(layer.isolated.total for layer in found.layers)
     wrong = sum(layer.isolated.mismatches for layer in found.layers)
-    verdict = "PASS" if found.passed else "FAIL"
+    largest = max(layer.isolated.largest for layer in found.layers)
+    by = f", by up to {largest}" if wrong else ""
     print(
-        f"{verdict}: {wrong:,} of {total:,} codes differ given equal inputs "
-        f"({100 * wrong / max(total, 1):.4f} %; allowed: {found.tolerance} code)"
+        f"{'PASS' if found.passed else 'FAIL'}: {wrong:,} of {total:,} codes of "
+        f"{len(found.layers)} layers differ given equal inputs "
+        f"({100 * wrong / total:.4f} %{by}; allowed: {_allowed(found)})"
     )
+
+
+def _allowed(found: Verification) -> str:
+    return "none" if found.tolerance == 0 else f"a difference of {found.tolerance}"
 
 
 def _mismatches(difference: CodeDifference) -> str:

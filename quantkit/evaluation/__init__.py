@@ -1,5 +1,6 @@
 """Runs models over data: how right they are, and whether two engines agree code by code.
 
+- ``samples``: data opened with the preprocessing that is stored in the model.
 - ``engines``: a float file, a quantized file in onnxruntime, the integer session: one signature.
 - ``accuracy``: top-1, top-5, agreement and SQNR of several engines over the same samples.
 - ``verification``: integer session, onnxruntime and the float reference, layer by layer.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quantkit.calibration.batches import batches
+from quantkit.calibration.batches import Batch, batches
 from quantkit.calibration.dataset import Dataset
-from quantkit.errors import ModelError, UnreadableSampleError
+from quantkit.errors import CalibrationError, ModelError, NonFiniteRangeError
 from quantkit.evaluation.engines import Engine
 from quantkit.graph.program import Array
 from quantkit.numerics.metrics import SqnrSums, same_class, top_k_correct
@@ -68,17 +68,17 @@ def evaluate(
 
     Raises:
         ModelError: An engine lacks an output of the reference.
-        NonFiniteRangeError: An engine puts out NaN or infinity.
-        UnreadableSampleError: An engine refuses a sample.
+        NonFiniteRangeError: An engine puts out NaN or infinity; it and the output are named.
+        CalibrationError: A label is no class of the network.
+        UnreadableSampleError: No sample can be read, or an engine refuses one.
     """
     names: list[str] = []
     scores = [_Scores(engine.label) for engine in engines]
     for batch in batches(dataset, batch_size):
-        count = len(batch.names)
         wanted = None if labels is None else labels[np.asarray(batch.indices)]
         reference: dict[str, Array] = {}
         for engine, score in zip(engines, scores, strict=True):
-            outputs = {name: array[:count] for name, array in engine.run(batch.arrays).items()}
+            outputs = _without_padding(engine.run(batch.arrays), batch)
             reference = reference or outputs
             missing = sorted(set(reference) - set(outputs))
             if missing:
@@ -86,12 +86,10 @@ def evaluate(
                     f"{engine.label} has no output {missing[0]!r}; it has "
                     f"{', '.join(sorted(outputs))}: are both the same network?"
                 )
-            score.add(reference, outputs, wanted)
+            score.add(reference, outputs, wanted, batch.names)
         names += batch.names
         if progress is not None:
             progress(batch.indices[-1] + 1, len(dataset))
-    if not names:
-        raise UnreadableSampleError("no sample could be read")
     return Evaluation(tuple(names), tuple(score.result() for score in scores))
 
 
@@ -108,6 +106,7 @@ class _Scores:
         reference: Mapping[str, Array],
         outputs: Mapping[str, Array],
         labels: npt.NDArray[np.int64] | None,
+        samples: Sequence[str],
     ) -> None:
         for name, array in reference.items():
             if array.dtype.kind != "f":
@@ -117,14 +116,20 @@ class _Scores:
                     f"{self._label}: output {name!r} has shape {outputs[name].shape}, the "
                     f"reference has {array.shape}: are both the same network?"
                 )
-            sums = SqnrSums.of(array, outputs[name])
+            try:
+                sums = SqnrSums.of(array, outputs[name])
+            except NonFiniteRangeError as error:
+                raise NonFiniteRangeError(
+                    f"{self._label}: output {name!r} on {samples[0]!r}: {error}"
+                ) from error
             self._sums[name] = self._sums.get(name, SqnrSums()) + sums
         name = next(iter(reference))
         expected, actual = _class_scores(reference[name]), _class_scores(outputs[name])
-        if expected is None or actual is None:
+        if expected is None or actual is None or len(actual) != len(samples):
             return
         self._flags["agrees"].append(same_class(expected, actual))
         if labels is not None:
+            _check_classes(labels, actual.shape[1], samples)
             self._flags["top1"].append(top_k_correct(actual, labels, 1))
             if actual.shape[1] > 5:
                 self._flags["top5"].append(top_k_correct(actual, labels, 5))
@@ -135,6 +140,24 @@ class _Scores:
         }
         sqnr = {name: sums.db for name, sums in self._sums.items()}
         return EngineScores(self._label, joined["top1"], joined["top5"], joined["agrees"], sqnr)
+
+
+def _without_padding(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
+    """Outputs of the samples alone, where a network with a fixed batch had it filled up."""
+    count, rows = len(batch.names), len(next(iter(batch.arrays.values())))
+    return {
+        name: array[:count] if array.ndim and len(array) == rows else array
+        for name, array in outputs.items()
+    }
+
+
+def _check_classes(labels: npt.NDArray[np.int64], classes: int, samples: Sequence[str]) -> None:
+    for label, sample in zip(labels, samples, strict=True):
+        if not 0 <= label < classes:
+            raise CalibrationError(
+                f"the label of {sample!r} is {label}, but the network has the {classes} classes "
+                f"0 to {classes - 1}; give labels in the network's own numbering"
+            )
 
 
 def _class_scores(output: Array) -> Array | None:

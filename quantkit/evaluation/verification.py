@@ -14,7 +14,7 @@ import numpy as np
 
 from quantkit.calibration.batches import batches
 from quantkit.calibration.dataset import Dataset
-from quantkit.errors import ModelError
+from quantkit.errors import ModelError, NonFiniteRangeError, UnsupportedModelError
 from quantkit.graph.model_io import load_model
 from quantkit.graph.ort_session import OrtSession, open_session, with_outputs
 from quantkit.graph.program import Array, Node
@@ -98,6 +98,7 @@ class Verification:
         samples: How many.
         layers: Every integer node whose codes onnxruntime shows.
         float_islands: Node -> why it is not integer.
+        not_compared: Integer nodes whose input codes onnxruntime does not show.
         same_class: Samples whose predicted class is onnxruntime's; None without classes.
         largest_output_difference: Of the real-valued outputs.
     """
@@ -106,6 +107,7 @@ class Verification:
     samples: int
     layers: tuple[LayerVerification, ...]
     float_islands: Mapping[str, str]
+    not_compared: tuple[str, ...]
     same_class: int | None
     largest_output_difference: float
 
@@ -146,8 +148,16 @@ def verify(
 
     Raises:
         ModelError: onnxruntime cannot run the file.
+        UnsupportedModelError: There is nothing to compare: no node is integer.
+        NonFiniteRangeError: An output holds NaN or infinity.
     """
     session = open_integer_session(model, arithmetic=arithmetic, strict_integer=strict_integer)
+    if not any(step.kernel is not None for step in session.steps):
+        name, reason = next(iter(model.plan.kept_float.items()))
+        raise UnsupportedModelError(
+            f"{str(path)!r} has no integer node to verify; the first, {name!r}, stays float: "
+            f"{reason}"
+        )
     oracle = open_session(with_outputs(load_model(path), list(model.code_tensors.values())))
     plain = open_session(path)
     layers = {
@@ -159,12 +169,13 @@ def verify(
         for step in session.steps
         if step.kernel is not None
     }
+    reached: set[str] = set()
     samples, same, largest = 0, 0, 0.0
     has_classes = False
     for batch in batches(dataset, 1):
         codes = _oracle_codes(oracle, model, batch.arrays)
         inputs = {name: codes.get(name, batch.arrays[name]) for name in batch.arrays}
-        _compare_layers(session, model, {**inputs, **codes}, layers)
+        reached |= _compare_layers(session, model, {**inputs, **codes}, layers)
         wanted = [name for name in codes if name not in batch.arrays]
         outputs = [spec.name for spec in session.program.outputs]
         found = session.run_codes(batch.arrays, [*wanted, *outputs])
@@ -177,10 +188,16 @@ def verify(
             value = found[name]
             real = dequantize(value, session.params[name]) if name in session.params else value
             gap = np.abs(real.astype(np.float64) - expected[name].astype(np.float64))
+            if not np.isfinite(gap).all():
+                raise NonFiniteRangeError(
+                    f"output {name!r} holds NaN or infinity on {batch.names[0]!r}; "
+                    "the model itself is damaged"
+                )
             largest = max(largest, float(gap.max(initial=0.0)))
             if position == 0 and real.ndim == 2 and real.shape[1] > 1:
                 has_classes = True
-                same += int(np.sum(real.argmax(1) == expected[name].argmax(1)))
+                rows = slice(len(batch.names))  # a fixed batch repeats the sample
+                same += int(np.sum(real[rows].argmax(1) == expected[name][rows].argmax(1)))
         samples += len(batch.names)
         if progress is not None:
             progress(batch.indices[-1] + 1, len(dataset))
@@ -189,6 +206,7 @@ def verify(
         samples,
         tuple(layer for layer in layers.values() if layer.isolated.total),
         model.plan.kept_float,
+        tuple(name for name in layers if name not in reached),
         same if has_classes else None,
         largest,
     )
@@ -206,12 +224,18 @@ def _compare_layers(
     model: QuantizedModel,
     codes: Mapping[str, Array],
     layers: Mapping[str, LayerVerification],
-) -> None:
-    """Every kernel on onnxruntime's own input codes; a value it does not show is passed on."""
+) -> set[str]:
+    """Every kernel on onnxruntime's own input codes; a value it does not show is passed on.
+
+    Returns:
+        The nodes that could be run.
+    """
     values = dict(codes)
+    reached: set[str] = set()
     for step in session.steps:
         if step.kernel is None or not all(name in values for name in step.data):
             continue
+        reached.add(step.node.name)
         results = session.run_step(step, values)
         for name, array in results.items():
             if name in codes:
@@ -220,6 +244,7 @@ def _compare_layers(
                 layer.float_reference.add(_float_form(step, model, values, name), codes[name])
             else:
                 values[name] = array
+    return reached
 
 
 def _float_form(

@@ -1,24 +1,36 @@
 """Load, check and save ONNX models; turn them into programs; digest them."""
 
-import hashlib
 import os
+import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import EncodeError
 from onnx import version_converter
 
-from quantkit.errors import ModelError, NonFiniteRangeError, UnsupportedModelError
+from quantkit.errors import ModelError, UnsupportedModelError
+from quantkit.graph.digest import GraphDigest
+from quantkit.graph.model_checks import check_file, first_line, refuse_non_finite_weights
 from quantkit.graph.program import Array, AttributeValue, Node, Program, TensorSpec
 
 OLDEST_OPSET = 11
 # QuantizeLinear and DequantizeLinear have a channel axis from here on.
 PER_CHANNEL_OPSET = 13
+_CONVERTER_ERRORS = (
+    RuntimeError,
+    ValueError,
+    EncodeError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    version_converter.ConvertError,
+)
+# onnx's converter passes these on as they are, although a later opset reads them otherwise.
+_MEANING_CHANGED = {"Hardmax": 13, "Scan": 9}
 _METADATA_PREFIX = "quantkit."
 # A protobuf message cannot exceed 2 GiB; above this, tensors go to an external file.
 _EMBED_LIMIT_BYTES = 1_800_000_000
@@ -41,29 +53,15 @@ def load_model(path: str | Path) -> ir.Model:
         NonFiniteRangeError: A weight holds NaN or infinity.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ModelError(f"model {str(path)!r} {what}; give the path of an ONNX file")
+    check_file(path)
     try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{str(path)!r} is not an ONNX model, or is truncated ({_first_line(error)})"
-        ) from error
-    if not proto.graph.node:
-        raise ModelError(f"{str(path)!r} is not an ONNX model: it has no nodes")
-    try:
-        onnx.checker.check_model(str(path), full_check=False)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(
-            f"{str(path)!r} is not a valid ONNX model: {_first_line(error)}"
-        ) from error
-    try:
-        model = ir.load(path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{str(path)!r} cannot be read: {_first_line(error)}") from error
+        model = ir.load(path, format="protobuf")
+        # Kept in memory: onnxruntime is given bytes, which have no folder to look beside.
+        ir.external_data.load_to_model(model)
+    except (OSError, ValueError, TypeError, KeyError, ir.serde.SerdeError) as error:
+        raise ModelError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
     model = raise_opset(model, OLDEST_OPSET)
-    _refuse_non_finite_weights(model)
+    refuse_non_finite_weights(model)
     return model
 
 
@@ -73,15 +71,24 @@ def raise_opset(model: ir.Model, opset: int) -> ir.Model:
     Raises:
         UnsupportedModelError: onnx's converter cannot do it; the message has its words.
     """
-    present = model.opset_imports.get("", 1)
+    present = model.opset_imports.get("", opset)
     if present >= opset:
         return model
+    for node in model.graph.all_nodes():
+        changed = _MEANING_CHANGED.get(node.op_type, 0)
+        if node.domain == "" and present < changed <= opset:
+            raise UnsupportedModelError(
+                f"the model has opset {present}, and node {node.name!r} ({node.op_type}) means "
+                f"something else from opset {changed} on; export it again with opset "
+                f"{PER_CHANNEL_OPSET} or newer"
+            )
     try:
         converted = version_converter.convert_version(ir.to_proto(model), opset)
-    except (RuntimeError, ValueError, EncodeError, onnx.checker.ValidationError) as error:
+    except _CONVERTER_ERRORS as error:
+        reason = first_line(error).rpartition("failed: ")[2]
         raise UnsupportedModelError(
             f"the model has opset {present}, and onnx cannot convert it to {opset} "
-            f"({_first_line(error)}); export it again with opset {PER_CHANNEL_OPSET} or newer"
+            f"({reason}); export it again with opset {PER_CHANNEL_OPSET} or newer"
         ) from error
     return ir.from_proto(converted)
 
@@ -95,26 +102,43 @@ def save_model(model: ir.Model, path: str | Path) -> None:
         ModelError: The place cannot be written to.
     """
     path = Path(path)
-    embed = _initializer_bytes(model) < _EMBED_LIMIT_BYTES
     try:
-        with partial_file(path) as partial:
-            if embed:
+        if _initializer_bytes(model) < _EMBED_LIMIT_BYTES:
+            with partial_file(path) as partial:
                 ir.save(model, partial, format="protobuf")
-            else:
-                ir.save(model, partial, format="protobuf", external_data=f"{path.name}.data")
-    except OSError as error:
-        raise ModelError(f"cannot write {str(path)!r}: {_first_line(error)}") from error
+        else:
+            _save_with_external_data(model, path)
+    except (OSError, ValueError, EncodeError) as error:
+        raise ModelError(f"cannot write {str(path)!r}: {first_line(error)}") from error
+
+
+def _save_with_external_data(model: ir.Model, path: Path) -> None:
+    data = path.with_name(f"{path.name}.data")
+    with (
+        tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=path.parent) as folder,
+        partial_file(path) as partial,
+        partial_file(data) as partial_data,
+    ):
+        # The model names its data file, so both are written under their own names first.
+        whole = Path(folder) / path.name
+        ir.save(model, whole, format="protobuf", external_data=data.name)
+        whole.with_name(data.name).replace(partial_data)
+        whole.replace(partial)
 
 
 @contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` that is renamed to it at the end, or removed on any error."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    umask = os.umask(0)
-    os.umask(umask)
-    partial.chmod(0o666 & ~umask)
+    """A new file beside ``path`` that is renamed to it at the end, or removed on any error.
+
+    Raises:
+        OSError: There is no such folder, it cannot be written to, or ``path`` is a folder or a
+            device.
+    """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{str(path)!r} exists and is no regular file")
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    # Created as any new file is, with the permissions that the umask leaves.
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
         partial.replace(path)
@@ -131,7 +155,7 @@ def serialize(model: ir.Model) -> bytes:
     try:
         data: bytes = ir.to_proto(model).SerializeToString()
     except (ValueError, EncodeError) as error:
-        raise ModelError(f"the model cannot be serialized: {_first_line(error)}") from error
+        raise ModelError(f"the model cannot be serialized: {first_line(error)}") from error
     return data
 
 
@@ -176,37 +200,18 @@ def program_of(model: ir.Model) -> Program:
 
 
 def model_digest(model: ir.Model) -> str:
-    """SHA-256 of the graph's content: nodes, attributes, constants, inputs and outputs.
+    """SHA-256 of the model's content: nodes, attributes, constants, inputs, outputs, functions.
 
     Storage does not matter: external data, raw or typed fields, doc strings and metadata leave it
     unchanged.
     """
-    program = program_of(model)
-    sha = hashlib.sha256()
-    for spec in (*program.inputs, *program.outputs):
-        _update(sha, "value", spec.name, spec.dtype.str, repr(spec.shape))
-    for node in program.nodes:
-        _update(sha, "node", node.domain, node.op_type, str(node.version))
-        _update(sha, *node.inputs, "->", *node.outputs)
-        for name in sorted(node.attributes):
-            value = node.attributes[name]
-            if isinstance(value, np.ndarray):
-                _update(sha, name, value.dtype.str, repr(value.shape))
-                sha.update(np.ascontiguousarray(value).tobytes())
-            else:
-                _update(sha, name, repr(value))
-    for name in sorted(program.constants):
-        array = program.constants[name]
-        _update(sha, "constant", name, array.dtype.str, repr(array.shape))
-        sha.update(np.ascontiguousarray(array).tobytes())
-    return sha.hexdigest()
-
-
-def _update(sha: "hashlib._Hash", *texts: str) -> None:
-    for text in texts:
-        encoded = text.encode()
-        # The length makes the sequence of texts unambiguous.
-        sha.update(len(encoded).to_bytes(8, "little") + encoded)
+    digest = GraphDigest()
+    digest.add_graph(model.graph, model.opset_imports)
+    for identifier in sorted(model.functions):
+        function = model.functions[identifier]
+        digest.add_texts("function", *identifier)
+        digest.add_graph(function.graph, function.opset_imports)
+    return digest.hexdigest()
 
 
 def node_of(node: ir.Node, opset_imports: Mapping[str, int]) -> Node:
@@ -271,26 +276,3 @@ def _initializer_bytes(model: ir.Model) -> int:
         for value in model.graph.initializers.values()
         if value.const_value is not None
     )
-
-
-def _floating_initializers(model: ir.Model) -> Iterable[tuple[str, Array]]:
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is not None and tensor.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
-            yield name, tensor.numpy()
-
-
-def _refuse_non_finite_weights(model: ir.Model) -> None:
-    for name, array in _floating_initializers(model):
-        # One element is a bound or a mask value (Clip to infinity), not a weight.
-        if array.size > 1 and not np.isfinite(array).all():
-            bad = "NaN" if np.isnan(array).any() else "infinity"
-            raise NonFiniteRangeError(
-                f"weight {name!r} of shape {array.shape} holds {bad}; "
-                "the float model itself is damaged: export it again"
-            )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__

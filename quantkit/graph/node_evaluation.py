@@ -22,16 +22,7 @@ def evaluate_node(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ..
     Raises:
         UnsupportedOpError: onnxruntime cannot run the node; the message has its reason.
     """
-    values = [
-        None
-        if array is None
-        else ir.Value(
-            name=f"in_{position}",
-            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-            shape=ir.Shape(array.shape),
-        )
-        for position, array in enumerate(inputs)
-    ]
+    values = [_input(node, position, array) for position, array in enumerate(inputs)]
     attributes = [_attribute(name, value) for name, value in node.attributes.items()]
     copy = ir.Node(node.domain, node.op_type, values, attributes, num_outputs=len(node.outputs))
     wanted = []
@@ -55,10 +46,32 @@ def evaluate_node(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ..
         raise UnsupportedOpError(
             f"node {node.name!r} ({node.op_type}) cannot be evaluated: {error}"
         ) from error
+    for spec in session.outputs:
+        result = results[spec.name]
+        if (
+            not isinstance(result, np.ndarray)
+            or result.dtype != spec.dtype
+            or result.dtype.hasobject
+        ):
+            raise UnsupportedOpError(
+                f"node {node.name!r} ({node.op_type}) cannot be evaluated: it gives no array of "
+                "numbers that NumPy knows"
+            )
     return tuple(
-        np.asarray(results[f"out_{position}"]) if name else np.empty(0)
+        results[f"out_{position}"] if name else np.empty(0)
         for position, name in enumerate(node.outputs)
     )
+
+
+def _input(node: Node, position: int, array: Array | None) -> ir.Value | None:
+    if array is None:
+        return None
+    if array.dtype.kind in "OSU":
+        raise UnsupportedOpError(
+            f"node {node.name!r} ({node.op_type}) cannot be evaluated: it reads strings"
+        )
+    dtype = ir.DataType.from_numpy(array.dtype)
+    return ir.Value(name=f"in_{position}", type=ir.TensorType(dtype), shape=ir.Shape(array.shape))
 
 
 def _attribute(name: str, value: AttributeValue) -> ir.Attr:

@@ -3,7 +3,8 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,14 +76,12 @@ def open_session(
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
-    if isinstance(model, ir.Model):
-        model = _loadable(model)
-    source = str(model) if isinstance(model, Path) else model
-    try:
-        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no public base class
-        where = f"{str(model)!r}" if isinstance(model, Path) else "the model"
-        raise ModelError(f"onnxruntime cannot load {where}: {_reason(error)}") from error
+    where = f"{str(model)!r}" if isinstance(model, Path) else "the model"
+    with _loadable(model) as source:
+        try:
+            session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no public base class
+            raise ModelError(f"onnxruntime cannot load {where}: {_reason(error)}") from error
     return OrtSession(
         inputs=tuple(_spec(argument) for argument in session.get_inputs()),
         outputs=tuple(_spec(argument) for argument in session.get_outputs()),
@@ -156,14 +155,22 @@ def onnxruntime_version() -> str:
     return str(ort.__version__)
 
 
-def _loadable(model: ir.Model) -> bytes | Path:
+@contextmanager
+def _loadable(model: ir.Model | bytes | Path) -> Iterator[bytes | str]:
+    """What onnxruntime can load; a temporary file is there until the session is open."""
+    if isinstance(model, bytes | Path):
+        yield model if isinstance(model, bytes) else str(model)
+        return
     try:
-        return serialize(model)
+        data = serialize(model)
     except ModelError:
-        # Above 2 GiB only a file with external data can be loaded; it lives as long as the process.
-        folder = Path(tempfile.mkdtemp(prefix="quantkit-"))
-        save_model(model, folder / "model.onnx")
-        return folder / "model.onnx"
+        # Above 2 GiB only a file with external data can be loaded.
+        with tempfile.TemporaryDirectory(prefix="quantkit-") as folder:
+            path = Path(folder) / "model.onnx"
+            save_model(model, path)
+            yield str(path)
+    else:
+        yield data
 
 
 def _spec(argument: Any) -> TensorSpec:

@@ -48,7 +48,8 @@ def replace_constant_input(node: ir.Node, position: int, array: Array, name: str
     old = node.inputs[position] if position < len(node.inputs) else None
     if position >= len(node.inputs):
         node.resize_inputs(position + 1)
-    if old is not None and old.is_initializer() and old.name and len(old.uses()) == 1:
+    is_ours = old is not None and old.is_initializer() and not old.is_graph_output()
+    if old is not None and is_ours and old.name and len(old.uses()) == 1:
         node.replace_input_with(position, None)
         graph.initializers.pop(old.name)
         name = old.name
@@ -57,9 +58,9 @@ def replace_constant_input(node: ir.Node, position: int, array: Array, name: str
 
 def unused_name(graph: ir.Graph, name: str) -> str:
     """``name``, with a number added where a value of the graph has it already."""
-    taken = {value.name for value in graph.inputs}
-    taken |= set(graph.initializers)
-    taken |= {output.name for node in graph for output in node.outputs}
+    taken = {value.name for value in graph.inputs} | set(graph.initializers)
+    for node in graph.all_nodes():  # a graph inside a node may not use the name either
+        taken |= {output.name for output in node.outputs}
     candidate, number = name, 1
     while candidate in taken:
         number += 1
@@ -98,6 +99,8 @@ def bypass(node: ir.Node, replacement: ir.Value) -> None:
         name = output.name
         output.name = f"{name}_replaced"
         replacement.name = name
+        if output.shape is not None:
+            replacement.shape = output.shape
     ir.convenience.replace_all_uses_with(output, replacement, replace_graph_outputs=True)
     graph.remove(node, safe=True)
 

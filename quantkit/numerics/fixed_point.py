@@ -125,11 +125,7 @@ def saturating_rounding_doubling_high_mul(a: Int32Array, b: Int32Array) -> Int32
         ShapeMismatchError: An operand is not int32.
     """
     _require_int32(a, b)
-    product: Int64Array = np.multiply(a, b, dtype=np.int64)
-    product += 2**30
-    product >>= 31
-    np.minimum(product, _INT32_MAX, out=product)
-    return product.astype(np.int32)
+    return _high_mul(a, b).astype(np.int32)
 
 
 def rounding_divide_by_power_of_two(x: Int32Array, exponent: Int32Array) -> Int32Array:
@@ -148,13 +144,8 @@ def rounding_divide_by_power_of_two(x: Int32Array, exponent: Int32Array) -> Int3
     _require_int32(x, exponent)
     if np.any((exponent < 0) | (exponent > 31)):
         raise ShapeMismatchError(f"an exponent lies in [0, 31], got {exponent}")
-    wide_exponent = exponent.astype(np.int64)
-    half = (np.int64(1) << wide_exponent) >> 1
-    # floor((x + half) / 2^e) rounds halves up; one less below zero sends them away from zero.
-    total: Int64Array = np.add(x, half, dtype=np.int64)
-    total -= (x < 0) & (exponent > 0)
-    total >>= wide_exponent
-    return total.astype(np.int32)
+    wide = np.broadcast_to(x, np.broadcast_shapes(x.shape, exponent.shape)).astype(np.int64)
+    return _divide(wide, exponent).astype(np.int32)
 
 
 def multiply_by_quantized_multiplier(
@@ -168,7 +159,7 @@ def multiply_by_quantized_multiplier(
 
     Args:
         x: int32, any shape.
-        mantissa: int32, broadcastable against ``x``.
+        mantissa: int32, broadcastable against ``x`` and no larger.
         shift: int32, shaped like ``mantissa``, in [-31, 30].
 
     Returns:
@@ -177,12 +168,30 @@ def multiply_by_quantized_multiplier(
     Raises:
         ShapeMismatchError: An operand is not int32.
     """
-    _require_int32(x, mantissa)
+    _require_int32(x, mantissa, shift)
     if np.any(shift > 0):
         shifted = x.astype(np.int64) << np.maximum(shift, 0).astype(np.int64)
         x = np.clip(shifted, _INT32_MIN, _INT32_MAX).astype(np.int32)
-    high = saturating_rounding_doubling_high_mul(x, mantissa)
-    return rounding_divide_by_power_of_two(high, np.maximum(-shift, 0).astype(np.int32))
+    return _divide(_high_mul(x, mantissa), np.maximum(-shift, 0)).astype(np.int32)
+
+
+def _high_mul(a: Int32Array, b: Int32Array) -> Int64Array:
+    product: Int64Array = np.asarray(np.multiply(a, b, dtype=np.int64))
+    product += 2**30
+    product >>= 31
+    np.minimum(product, _INT32_MAX, out=product)
+    return product
+
+
+def _divide(x: Int64Array, exponent: Int32Array) -> Int64Array:
+    """Divides ``x`` in place. floor((x + half) / 2^e) rounds halves up; 1 less below 0, away."""
+    wide_exponent = exponent.astype(np.int64)
+    below_zero = x >> 63
+    below_zero &= -(wide_exponent > 0).astype(np.int64)
+    x += (np.int64(1) << wide_exponent) >> 1
+    x += below_zero
+    x >>= wide_exponent
+    return x
 
 
 def _require_int32(*arrays: npt.NDArray[np.generic]) -> None:

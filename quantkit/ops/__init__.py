@@ -11,4 +11,7 @@ registered op against its float form, onnxruntime and Python integers.
 - ``movement``: Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Identity.
 - ``pad``: Pad.                   - ``softmax``: Softmax.
 - ``normalization``: BatchNormalization (float form only; it is folded before quantization).
+
+Not ops: ``depthwise`` (Conv's depthwise kernel), ``windows`` (strides, pads and ``auto_pad`` of a
+node), ``weights`` (what Conv, Gemm and MatMul ask of their operands) and ``float_node``.
 """

@@ -93,7 +93,7 @@ class Conv(Op):
         else:
 
             def one_sample(x_q: IntegerArray, windows: Windows, out: IntegerArray) -> None:
-                if windows.output_shape == windows.input_shape and math.prod(kernel_shape) == 1:
+                if _is_pointwise(windows):
                     columns, out = x_q.reshape(len(x_q), -1), out.reshape(outputs, -1)
                 else:
                     columns = _columns(pad_codes(x_q, windows, zero_point), windows)
@@ -115,6 +115,14 @@ class Conv(Op):
         if weight is None or y is None:
             return 0
         return math.prod(y) * math.prod(weight[1:])
+
+
+def _is_pointwise(windows: Windows) -> bool:
+    """One tap, every position, nothing padded: the columns are the input as it lies."""
+    return (
+        set(windows.kernel_shape + windows.strides) == {1}
+        and windows.padded_shape == windows.input_shape
+    )
 
 
 def _columns(x_q: IntegerArray, windows: Windows) -> IntegerArray:

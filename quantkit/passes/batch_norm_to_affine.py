@@ -11,7 +11,9 @@ from quantkit.graph.surgery import add_constant, replace_node
 from quantkit.passes.fold_batch_norm import batch_norm_affine
 from quantkit.passes.note import PassNote
 
-_SMALLEST_RANK = 3  # batch, channel and at least one spatial axis: below, there is no Conv
+# Batch, channel and one to three spatial axes; of other types onnxruntime has no Conv.
+_RANKS = (3, 4, 5)
+_TYPES = (np.float32, np.float16)
 
 
 def batch_norm_to_affine(model: ir.Model) -> list[PassNote]:
@@ -24,13 +26,16 @@ def batch_norm_to_affine(model: ir.Model) -> list[PassNote]:
         source = node.inputs[0]
         if reason is None and (source is None or source.shape is None):
             reason = "the rank of its input is not known"
-        elif reason is None and source is not None and len(source.shape or ()) < _SMALLEST_RANK:
-            reason = "its input has no spatial axes, so no Conv can stand for it"
+        elif reason is None and source is not None and len(source.shape or ()) not in _RANKS:
+            axes = len(source.shape or ())
+            reason = f"no Conv can stand for it: its input has {axes} axes, a Conv's has 3 to 5"
+        elif reason is None and source is not None and _dtype(source) not in _TYPES:
+            reason = f"onnxruntime has no Conv for {_dtype(source)}"
         if reason is not None or affine is None or source is None or source.shape is None:
             notes.append(_note(node, False, reason or "stays"))
             continue
         channels, spatial = affine.factor.size, len(source.shape) - 2
-        dtype = source.dtype.numpy() if source.dtype is not None else np.dtype(np.float32)
+        dtype = _dtype(source)
         graph = model.graph
         weight = affine.factor.reshape(channels, *[1] * (spatial + 1)).astype(dtype)
         conv = ir.node(
@@ -48,6 +53,10 @@ def batch_norm_to_affine(model: ir.Model) -> list[PassNote]:
         replace_node(node, conv)
         notes.append(_note(node, True, "now a depthwise 1x1 Conv"))
     return notes
+
+
+def _dtype(value: ir.Value) -> np.dtype[np.generic]:
+    return value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
 
 
 def _note(node: ir.Node, applied: bool, message: str) -> PassNote:

@@ -122,7 +122,8 @@ def _fold(producer: ir.Node, affine: Affine) -> str | None:
     folded = _FOLDERS[producer.op_type](producer, np.asarray(weight, np.float64), bias, affine)
     if isinstance(folded, str):
         return folded
-    new_weight, new_bias = (array.astype(weight.dtype) for array in folded)
+    with np.errstate(over="ignore"):
+        new_weight, new_bias = (array.astype(weight.dtype) for array in folded)
     if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
         return f"the folded weight of {producer.name} would not be finite"
     _store(producer, new_weight, new_bias)

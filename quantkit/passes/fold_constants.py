@@ -23,6 +23,7 @@ _NOT_FOLDED = frozenset(
     {
         "Bernoulli",
         "DequantizeLinear",
+        "Dropout",
         "Multinomial",
         "QuantizeLinear",
         "RandomNormal",
@@ -31,6 +32,7 @@ _NOT_FOLDED = frozenset(
         "RandomUniformLike",
     }
 )
+_MAYBE_NO_TENSOR = ("SplitToSequence", "Identity", "If", "Loop")
 # A constant above this would bloat the file (ConstantOfShape, Expand of something huge).
 _LARGEST_RESULT_BYTES = 64 * 2**20
 
@@ -38,12 +40,25 @@ _LARGEST_RESULT_BYTES = 64 * 2**20
 def fold_constants(model: ir.Model) -> list[PassNote]:
     """Fold until nothing changes; one note per folded node."""
     notes: list[PassNote] = []
-    infer_shapes(model)
+    changed = True
+    while changed:
+        # A shape that became constant may make later shapes known.
+        infer_shapes(model)
+        folded = _fold_once(model)
+        notes += folded
+        changed = bool(folded)
+    common.RemoveUnusedNodesPass()(model)
+    return notes
+
+
+def _fold_once(model: ir.Model) -> list[PassNote]:
+    notes: list[PassNote] = []
     for node in tuple(model.graph):
         outputs = _evaluated(model, node)
         if outputs is not None:
             for output, array in zip(node.outputs, outputs, strict=True):
-                _replace_by_constant(model.graph, output, array)
+                if output.uses():
+                    _replace_by_constant(model.graph, output, array)
             model.graph.remove(node, safe=True)
             notes.append(_note(node, "has constant inputs: evaluated"))
         elif node.op_type == "Reshape" and node.domain == "":
@@ -51,13 +66,22 @@ def fold_constants(model: ir.Model) -> list[PassNote]:
             if shape is not None:
                 replace_constant_input(node, 1, shape, f"{node.name}_shape")
                 notes.append(_note(node, f"target shape is {shape.tolist()} whatever the batch"))
-    common.RemoveUnusedNodesPass()(model)
     return notes
 
 
 def infer_shapes(model: ir.Model) -> None:
     """Run onnx's shape inference with data propagation; what it cannot infer stays open."""
+    untyped = [
+        output
+        for node in model.graph.all_nodes()
+        if node.op_type in _MAYBE_NO_TENSOR or node.op_type.startswith(("Sequence", "Optional"))
+        for output in node.outputs
+        if output.type is None
+    ]
     common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    for output in untyped:
+        if output.shape is None:
+            output.type = None  # onnx_ir calls a sequence of tensors a tensor
 
 
 def _evaluated(model: ir.Model, node: ir.Node) -> list[Array] | None:
@@ -122,7 +146,10 @@ def _static_target(node: ir.Node) -> Array | None:
             result.append(0)
         else:
             result.append(-1)
-    return np.array(result, np.int64) if result.count(-1) <= 1 else None
+    is_open = any(not isinstance(dimension, int) for dimension in data.shape)
+    if result.count(-1) > 1 or (is_open and min(result, default=1) > 0):
+        return None  # an open input cannot have a closed shape: the file's own shape was wrong
+    return np.array(result, np.int64)
 
 
 def _replace_by_constant(graph: ir.Graph, output: ir.Value, array: Array) -> None:

@@ -43,17 +43,22 @@ def _spatial_pads(node: ir.Node) -> tuple[list[int], str | None]:
         return [], "its pads are computed"
     value = node.inputs[2] if len(node.inputs) > 2 else None
     fill = constant_array(value)
-    if value is not None and (fill is None or float(np.asarray(fill, np.float64).sum()) != 0.0):
+    if value is not None and (fill is None or np.any(fill)):
         return [], "pads with another value than 0"
-    if len(node.inputs) > 3 and node.inputs[3] is not None:
-        return [], "pads named axes only"
-    amounts = [int(amount) for amount in pads]
-    rank = len(amounts) // 2
-    if min(amounts) < 0:
+    if (pads < 0).any():
         return [], "crops (a negative pad)"
-    if any(amounts[:2]) or any(amounts[rank : rank + 2]):
+    source = node.inputs[0]
+    rank, axes = pads.size // 2, np.arange(pads.size // 2)
+    if len(node.inputs) > 3 and node.inputs[3] is not None:
+        chosen = constant_array(node.inputs[3])
+        if chosen is None or source is None or source.shape is None:
+            return [], "its axes are computed, or the rank of its input is not known"
+        rank, axes = len(source.shape), chosen
+    widths = np.zeros((2, rank), np.int64)
+    widths[:, axes] = pads.reshape(2, -1)
+    if widths[:, :2].any():
         return [], "pads the batch or the channel axis"
-    return amounts[2:rank] + amounts[rank + 2 :], None
+    return widths[:, 2:].reshape(-1).tolist(), None
 
 
 def _reader_refusal(node: ir.Node, readers: list[ir.Node]) -> str | None:
@@ -64,7 +69,7 @@ def _reader_refusal(node: ir.Node, readers: list[ir.Node]) -> str | None:
         names = ", ".join(f"{reader.name} ({reader.op_type})" for reader in others) or "nothing"
         return f"is read by {names}, not by a Conv"
     for conv in readers:
-        if conv.inputs[0] is not node.outputs[0]:
+        if node.outputs[0] in conv.inputs[1:]:
             return f"is the weight of {conv.name}"
         auto_pad = conv.attributes["auto_pad"].as_string() if "auto_pad" in conv.attributes else ""
         if auto_pad not in ("", "NOTSET", "VALID"):
@@ -73,7 +78,10 @@ def _reader_refusal(node: ir.Node, readers: list[ir.Node]) -> str | None:
 
 
 def _add_pads(conv: ir.Node, pads: list[int]) -> None:
-    present = list(conv.attributes["pads"].as_ints()) if "pads" in conv.attributes else None
-    total = [a + b for a, b in zip(pads, present or [0] * len(pads), strict=True)]
-    conv.attributes.pop("auto_pad", None)
+    automatic = conv.attributes.pop("auto_pad", None)
+    is_valid = automatic is not None and automatic.as_string() == "VALID"
+    present = [0] * len(pads)
+    if "pads" in conv.attributes and not is_valid:
+        present = list(conv.attributes["pads"].as_ints())
+    total = [a + b for a, b in zip(pads, present, strict=True)]
     conv.attributes["pads"] = ir.AttrInt64s("pads", total)

@@ -1,7 +1,7 @@
 """Every weight and bias belongs to one node; every Conv and Gemm has a bias; Gemm is plain.
 
 Two nodes that share a weight may need different scales, and a bias is stored at the scale of its
-node's input; a copy for each keeps that simple (the arrays themselves are shared in memory).
+node's input; a copy for each keeps that simple.
 A zero bias changes nothing and gives corrections a place.
 """
 
@@ -47,13 +47,14 @@ def _make_plain(node: ir.Node) -> None:
     alpha = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 1.0
     beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
     weight = constant_array(node.inputs[1])
-    if weight is None:
+    if weight is None or weight.dtype.kind != "f":
         return
     bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None:
         channels = weight.shape[_output_axis(node)]
-        if bias.size not in (1, channels):
-            return  # a full matrix C stays as it is, and the Gemm stays float
+        is_row = bias.ndim < 2 or bias.shape[0] == 1
+        if not is_row or bias.size not in (1, channels):
+            return  # a matrix or column C stays as it is, and the Gemm stays float
         row = np.broadcast_to(bias.reshape(-1) * np.asarray(beta, bias.dtype), (channels,))
         if bias.shape != row.shape or beta != 1.0:
             replace_constant_input(node, 2, np.array(row), f"{node.name}.bias")

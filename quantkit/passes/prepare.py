@@ -8,6 +8,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from quantkit.errors import UnsupportedModelError
+from quantkit.graph.model_checks import refuse_non_finite_weights
 from quantkit.graph.model_io import (
     PER_CHANNEL_OPSET,
     load_model,
@@ -72,9 +73,14 @@ def prepare(source: str | Path | ir.Model) -> Prepared:
 
     Raises:
         ModelError: The file cannot be read (see ``graph.model_io.load_model``).
-        UnsupportedModelError: The model is quantized already.
+        UnsupportedModelError: The model is quantized already, or its opset cannot be raised.
+        NonFiniteRangeError: A weight holds NaN or infinity.
     """
-    model = source.clone() if isinstance(source, ir.Model) else load_model(source)
+    if isinstance(source, ir.Model):
+        model = ir.external_data.load_to_model(source.clone())
+        refuse_non_finite_weights(model)
+    else:
+        model = load_model(source)
     _refuse_quantized(model)
     digest = f"{model_digest(model)}:{PREPARATION_VERSION}"
     notes: list[PassNote] = []

@@ -9,6 +9,7 @@ from quantkit.errors import NonFiniteRangeError
 from quantkit.graph.program import Array
 from quantkit.numerics.affine import (
     SMALLEST_SCALE,
+    IntegerArray,
     QuantizedTensor,
     QuantParams,
     quantize,
@@ -31,7 +32,7 @@ class WeightCodes:
         weight: int8, zero point 0, per channel or per tensor.
         bias: int32 at scale ``s_x * s_w``, zero point 0; None where the op has no bias.
         accumulator_bound: The largest ``|accumulator|`` any input codes can produce.
-        raised: Channels whose scale had to be raised above ``max|w| / qmax``.
+        raised: Channels that need a scale above ``max|w| / qmax``.
     """
 
     weight: QuantizedTensor
@@ -54,9 +55,11 @@ def quantize_weight(
     ``s_w = max|w| / qmax`` per output channel, raised where
 
     1. the bias ``b / (s_x s_w)`` would leave [-2^30, 2^30] (a nearly dead channel: its weights are
-       tiny against its bias);
-    2. ``s_x s_w`` would leave float32's normal numbers;
+       tiny against its bias, or zero);
+    2. ``s_w`` or ``s_x s_w`` would leave float32's normal numbers;
     3. the accumulator could exceed int32.
+
+    A channel without weights and bias has scale 1.
 
     Args:
         weight: float32, any shape.
@@ -67,45 +70,36 @@ def quantize_weight(
         weight_qmax: Largest code, 127 or 64.
 
     Raises:
-        NonFiniteRangeError: Weight or bias is not finite.
+        NonFiniteRangeError: Weight or bias is not finite, or too large for a float32 scale.
     """
     rows = np.moveaxis(np.asarray(weight, np.float64), axis, 0).reshape(weight.shape[axis], -1)
     offsets = np.zeros(len(rows)) if bias is None else np.asarray(bias, np.float64)
     if not (np.isfinite(rows).all() and np.isfinite(offsets).all()):
-        raise NonFiniteRangeError("a weight or bias is NaN or infinite; export the model again")
-    natural = weight_scale(rows, per_channel=per_channel, weight_qmax=weight_qmax)
-    scale = _raised(natural, rows, offsets, x_params, weight_qmax)
+        raise NonFiniteRangeError("its weight or bias is NaN or infinite; export the model again")
+    natural = np.abs(rows).max(axis=1, initial=0.0) / weight_qmax
     if not per_channel:
-        scale = np.full_like(scale, scale.max())
-    raised = np.flatnonzero(scale > natural)
-    params = (
-        QuantParams(scale, np.zeros(scale.shape, np.int32), np.dtype(np.int8), axis)
-        if per_channel
-        else QuantParams(scale[0], np.array(0, np.int32), np.dtype(np.int8))
-    )
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    codes = np.rint(np.asarray(weight, np.float64) / scale.astype(np.float64).reshape(shape))
-    weight_q = QuantizedTensor(np.clip(codes, -weight_qmax, weight_qmax).astype(np.int8), params)
-    bias_q = None if bias is None else quantize_bias(bias, x_params, params)
+        natural = np.full_like(natural, natural.max(initial=0.0))
+    scale = _needed_scale(natural, offsets, float(x_params.scale))
+    for _ in range(32):
+        params = _weight_params(scale, x_params, axis if per_channel else None)
+        steps = np.broadcast_to(params.scale.astype(np.float64), len(rows))
+        row_codes = np.clip(np.rint(rows / steps[:, None]), -weight_qmax, weight_qmax)
+        bias_q = quantize_bias(offsets, x_params, params)
+        bounds = _row_bounds(row_codes.astype(np.int64), bias_q.data, x_params)
+        if (bounds <= ACCUMULATOR_MAX).all():
+            break
+        scale = np.where(bounds > ACCUMULATOR_MAX, steps * bounds / ACCUMULATOR_MAX * 1.001, scale)
+    shape = np.moveaxis(weight, axis, 0).shape
+    codes = np.moveaxis(row_codes.reshape(shape).astype(np.int8), 0, axis)
     return WeightCodes(
-        weight_q,
-        bias_q,
-        accumulator_bound(weight_q, None if bias_q is None else bias_q.data, x_params, axis),
-        tuple(int(channel) for channel in raised) if per_channel else (),
+        QuantizedTensor(np.ascontiguousarray(codes), params),
+        None if bias is None else bias_q,
+        int(bounds.max(initial=0)),
+        # A nanoscale tolerance: float32's rounding of the scale is no raise.
+        tuple(
+            int(c) for c in np.flatnonzero((scale > natural * (1 + 1e-6)) & _used(rows, offsets))
+        ),
     )
-
-
-def weight_scale(rows: Float64Array, *, per_channel: bool, weight_qmax: int) -> Float32Array:
-    """``max|w| / qmax`` of each row, float32 ``(C,)``; 1 for an all-zero row.
-
-    Per tensor, every row gets the largest one's.
-    """
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    if not per_channel:
-        largest = np.full_like(largest, largest.max(initial=0.0))
-    scale = np.where(largest > 0, largest / weight_qmax, 1.0)
-    return np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
 
 
 def quantize_bias(
@@ -114,10 +108,8 @@ def quantize_bias(
     """``round(b / (s_x s_w))``, int32, half to even, at the float32 product of the two scales."""
     with np.errstate(under="ignore"):
         scale = np.asarray(x_params.scale * weight_params.scale, np.float32)
-    if scale.ndim == 0:
-        params = QuantParams(scale, np.array(0, np.int32), np.dtype(np.int32))
-    else:
-        params = QuantParams(scale, np.zeros(scale.shape, np.int32), np.dtype(np.int32), 0)
+    axis = None if scale.ndim == 0 else 0
+    params = QuantParams(scale, np.zeros(scale.shape, np.int32), np.dtype(np.int32), axis)
     codes = np.rint(np.asarray(bias, np.float64) / scale.astype(np.float64))
     info = np.iinfo(np.int32)
     return QuantizedTensor(np.clip(codes, info.min, info.max).astype(np.int32), params)
@@ -125,7 +117,7 @@ def quantize_bias(
 
 def accumulator_bound(
     weight: QuantizedTensor,
-    bias_q: npt.NDArray[np.integer] | None,
+    bias_q: IntegerArray | None,
     x_params: QuantParams,
     axis: int,
 ) -> int:
@@ -133,8 +125,27 @@ def accumulator_bound(
 
     Exact: a channel's extremes are reached with every x at the end of its range that suits the
     sign of its weight.
+
+    Args:
+        weight: Codes of a constant weight, whoever made them.
+        bias_q: int32 codes, ``(C,)`` or one for all, or None.
+        x_params: Parameters of the input codes; per tensor.
+        axis: The weight's output-channel axis.
     """
-    return int(_row_bounds(weight, bias_q, x_params, axis).max(initial=0))
+    zero_point = weight.params.zero_point.astype(np.int64)
+    if weight.params.axis is not None:
+        shape = [1] * weight.data.ndim
+        shape[weight.params.axis] = -1
+        zero_point = zero_point.reshape(shape)
+    centred = np.moveaxis(weight.data.astype(np.int64) - zero_point, axis, 0)
+    rows = centred.reshape(len(centred), -1)
+    return int(_row_bounds(rows, bias_q, x_params).max(initial=0))
+
+
+def largest_distance(params: QuantParams) -> int:
+    """The largest ``|q - zero_point|`` of per-tensor codes."""
+    zero_point = int(params.zero_point)
+    return max(params.qmax - zero_point, zero_point - params.qmin)
 
 
 def quantize_operand(array: Array, params: QuantParams) -> QuantizedTensor:
@@ -142,20 +153,35 @@ def quantize_operand(array: Array, params: QuantParams) -> QuantizedTensor:
     return QuantizedTensor(quantize(np.asarray(array, np.float32), params), params)
 
 
-def _row_bounds(
-    weight: QuantizedTensor,
-    bias_q: npt.NDArray[np.integer] | None,
-    x_params: QuantParams,
-    axis: int,
-) -> Int64Array:
-    centred = weight.data.astype(np.int64)
-    if weight.params.axis is None:
-        centred -= int(weight.params.zero_point)
-    else:
-        shape = [1] * centred.ndim
-        shape[weight.params.axis] = -1
-        centred = centred - weight.params.zero_point.reshape(shape)
-    rows = np.moveaxis(centred, axis, 0).reshape(centred.shape[axis], -1)
+def _needed_scale(natural: Float64Array, offsets: Float64Array, x_scale: float) -> Float64Array:
+    """Cases 1 and 2 of :func:`quantize_weight`."""
+    for_bias = np.abs(offsets) / (x_scale * _BIAS_MAX)
+    scale = np.maximum(natural, for_bias)
+    smallest = max(SMALLEST_SCALE, 2 * SMALLEST_SCALE / x_scale)
+    return np.where(scale > 0, np.maximum(scale, smallest), 1.0)
+
+
+def _weight_params(scale: Float64Array, x_params: QuantParams, axis: int | None) -> QuantParams:
+    """int8 parameters with these scales, or the largest of them where ``axis`` is None."""
+    with np.errstate(over="ignore"):
+        rounded = (scale if axis is not None else scale.max(initial=0.0)).astype(np.float32)
+        product = rounded * x_params.scale
+    if not (np.isfinite(rounded).all() and np.isfinite(product).all()):
+        raise NonFiniteRangeError(
+            f"its weight scale {np.max(scale):.3g} times its input's scale {x_params.scale:.3g} "
+            "exceeds float32; keep it float with --nodes-to-exclude"
+        )
+    zero_point = np.zeros(rounded.shape, np.int32)
+    return QuantParams(np.asarray(rounded), zero_point, np.dtype(np.int8), axis)
+
+
+def _used(rows: Float64Array, offsets: Float64Array) -> npt.NDArray[np.bool_]:
+    """Channels that are not entirely zero."""
+    return np.asarray((rows != 0).any(axis=1) | (offsets != 0))
+
+
+def _row_bounds(rows: Int64Array, bias_q: IntegerArray | None, x_params: QuantParams) -> Int64Array:
+    """The largest ``|accumulator|`` of every row of centred weight codes."""
     positive = np.maximum(rows, 0).sum(axis=1)
     negative = np.minimum(rows, 0).sum(axis=1)
     top = int(x_params.qmax) - int(x_params.zero_point)
@@ -165,26 +191,3 @@ def _row_bounds(
     lowest = positive * bottom + negative * top + offsets
     bounds: Int64Array = np.maximum(np.abs(highest), np.abs(lowest))
     return bounds
-
-
-def _raised(
-    natural: Float32Array,
-    rows: Float64Array,
-    offsets: Float64Array,
-    x_params: QuantParams,
-    weight_qmax: int,
-) -> Float32Array:
-    """The scales, raised as :func:`quantize_weight` says."""
-    x_scale = float(x_params.scale)
-    for_bias = np.abs(offsets) / (x_scale * _BIAS_MAX)
-    for_product = 2 * SMALLEST_SCALE / x_scale
-    scale = np.maximum(natural, np.maximum(for_bias, for_product)).astype(np.float32)
-    reach = max(x_params.qmax - int(x_params.zero_point), int(x_params.zero_point) - x_params.qmin)
-    for _ in range(32):
-        codes = np.clip(np.rint(rows / scale[:, None]), -weight_qmax, weight_qmax)
-        bounds = np.abs(codes).sum(axis=1) * reach + np.abs(offsets) / (scale * x_scale)
-        if (bounds <= ACCUMULATOR_MAX - 1).all():
-            break
-        factor = np.maximum(bounds / (ACCUMULATOR_MAX - 1), 1.0) * 1.001
-        scale = np.where(bounds > ACCUMULATOR_MAX - 1, scale * factor, scale).astype(np.float32)
-    return scale

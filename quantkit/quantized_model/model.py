@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quantkit.config import QuantConfig
-from quantkit.errors import ModelError
+from quantkit.errors import ModelError, NonFiniteRangeError
+from quantkit.graph.program import Node, Program
 from quantkit.numerics.affine import QuantizedTensor
 from quantkit.ops.contract import OPS
 from quantkit.passes.note import PassNote
 from quantkit.passes.prepare import Prepared
-from quantkit.plan import QuantPlan, data_inputs
+from quantkit.plan import QuantPlan, data_values, product_length
 from quantkit.quantized_model.constants import (
     ACCUMULATOR_MAX,
     accumulator_bound,
+    largest_distance,
     quantize_operand,
     quantize_weight,
 )
@@ -47,16 +49,13 @@ class QuantizedModel:
         for node in self.prepared.program.nodes:
             if node.name in self.plan.kept_float:
                 continue
-            rule = OPS[node.op_type].rule
-            values = [*(node.inputs[position] for position in data_inputs(node)), *node.outputs]
-            for name in values:
+            data = data_values(node, self.prepared.program.constants)
+            for name in (*data, *node.outputs):
                 if name not in self.plan.params:
                     raise ModelError(f"node {node.name!r}: {name!r} has no scale and zero point")
-            for position in (rule.weight, rule.bias):
-                if position is not None and position < len(node.inputs) and node.inputs[position]:
-                    name = node.inputs[position]
-                    if name not in self.constants:
-                        raise ModelError(f"node {node.name!r}: {name!r} has no integer codes")
+            for name in _weight_and_bias(node):
+                if name and name not in data and name not in self.constants:
+                    raise ModelError(f"node {node.name!r}: {name!r} has no integer codes")
 
 
 def quantize_model(
@@ -81,58 +80,67 @@ def quantize_model(
     for node in prepared.program.nodes:
         if node.name in plan.kept_float:
             continue
-        op = OPS[node.op_type]
-        positions = data_inputs(node)
-        for position in positions:
-            name = node.inputs[position]
+        data = data_values(node, arrays)
+        for name in data:
             if name in arrays:
                 constants[name] = quantize_operand(arrays[name], plan.params[name])
-        weight_position, bias_position = op.rule.weight, op.rule.bias
-        if weight_position is None or node.inputs[weight_position] not in arrays:
-            continue
-        weight_name = node.inputs[weight_position]
-        bias_name = (
-            node.inputs[bias_position]
-            if bias_position is not None and bias_position < len(node.inputs)
-            else ""
-        )
-        weight = arrays[weight_name]
-        codes = quantize_weight(
-            weight,
-            arrays[bias_name] if bias_name else None,
-            plan.params[node.inputs[positions[0]]],
-            axis=op.weight_axis(node, weight.ndim),
-            per_channel=config.per_channel,
-            weight_qmax=config.weight_qmax,
-        )
-        if codes.accumulator_bound > ACCUMULATOR_MAX:
+        weight_name, bias_name = _weight_and_bias(node)
+        if weight_name in arrays:
+            weight = arrays[weight_name]
+            try:
+                codes = quantize_weight(
+                    weight,
+                    arrays[bias_name] if bias_name else None,
+                    plan.params[node.inputs[0]],
+                    axis=OPS[node.op_type].weight_axis(node, weight.ndim),
+                    per_channel=config.per_channel,
+                    weight_qmax=config.weight_qmax,
+                )
+            except NonFiniteRangeError as error:
+                raise NonFiniteRangeError(f"node {node.name!r}: {error}") from error
+            constants[weight_name] = codes.weight
+            if codes.bias is not None:
+                constants[bias_name] = codes.bias
+            if codes.raised:
+                notes.append(_raised_note(node.name, node.op_type, codes.raised))
+        bound = node_bound(node, prepared.program, plan, constants)
+        if bound is not None and bound > ACCUMULATOR_MAX:
             raise ModelError(
-                f"node {node.name!r}: sums of up to {codes.accumulator_bound} exceed int32; "
+                f"node {node.name!r}: sums of up to {bound} exceed int32; "
                 f"keep it float with --nodes-to-exclude {node.name}"
             )
-        constants[weight_name] = codes.weight
-        bounds[node.name] = codes.accumulator_bound
-        if codes.bias is not None:
-            constants[bias_name] = codes.bias
-        if codes.raised:
-            notes.append(_raised_note(node.name, node.op_type, codes.raised))
+        if bound is not None:
+            bounds[node.name] = bound
     return QuantizedModel(prepared, plan, constants, bounds, tuple(notes))
 
 
-def recompute_bound(model: QuantizedModel, node_name: str) -> int:
-    """The accumulator bound of a node from its codes as they are now."""
-    node = next(node for node in model.prepared.program.nodes if node.name == node_name)
-    op = OPS[node.op_type]
-    assert op.rule.weight is not None
-    weight = model.constants[node.inputs[op.rule.weight]]
-    position = op.rule.bias
-    bias = (
-        model.constants[node.inputs[position]].data
-        if position is not None and position < len(node.inputs) and node.inputs[position]
-        else None
+def node_bound(
+    node: Node, program: Program, plan: QuantPlan, constants: Mapping[str, QuantizedTensor]
+) -> int | None:
+    """The largest ``|accumulator|`` of an integer node with these codes; None without products."""
+    weight_name, bias_name = _weight_and_bias(node)
+    if not weight_name:
+        return None
+    x_params = plan.params[node.inputs[0]]
+    weight = constants.get(weight_name)
+    if weight is None:
+        inner = product_length(node, program)
+        if inner is None:
+            raise ModelError(f"node {node.name!r}: the length of its products is not known")
+        return inner * largest_distance(x_params) * largest_distance(plan.params[weight_name])
+    bias = constants[bias_name].data if bias_name else None
+    axis = OPS[node.op_type].weight_axis(node, weight.data.ndim)
+    return accumulator_bound(weight, bias, x_params, axis)
+
+
+def _weight_and_bias(node: Node) -> tuple[str, str]:
+    """Names of the weight and bias inputs, "" where absent."""
+    rule = OPS[node.op_type].rule
+    weight, bias = (
+        node.inputs[position] if position is not None and position < len(node.inputs) else ""
+        for position in (rule.weight, rule.bias)
     )
-    x_params = model.plan.params[node.inputs[data_inputs(node)[0]]]
-    return accumulator_bound(weight, bias, x_params, op.weight_axis(node, weight.data.ndim))
+    return weight, bias
 
 
 def _raised_note(node: str, op_type: str, channels: tuple[int, ...]) -> PassNote:
@@ -145,5 +153,5 @@ def _raised_note(node: str, op_type: str, channels: tuple[int, ...]) -> PassNote
         op_type,
         True,
         f"weight scale of nearly dead channel{plural} {shown}{more} raised, so that the bias "
-        "fits in int32",
+        "and the sums fit in int32",
     )

@@ -35,9 +35,9 @@ from quantkit.passes.fold_constants import infer_shapes
 from quantkit.passes.lift_constants import lift_constants
 from quantkit.passes.mark_clamps import mark_clamps
 from quantkit.passes.prepare import Prepared
-from quantkit.plan import QuantPlan, data_inputs, op_refusal
-from quantkit.quantized_model.constants import accumulator_bound, quantize_operand
-from quantkit.quantized_model.model import QuantizedModel
+from quantkit.plan import QuantPlan, data_values, op_refusal
+from quantkit.quantized_model.constants import quantize_operand
+from quantkit.quantized_model.model import QuantizedModel, node_bound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +80,6 @@ def read_qdq(path: str | Path) -> QuantizedModel:
     prepared = Prepared(model, program_of(model), clamps, tuple(notes), digest)
     _pass_params_through_clamps(prepared, found)
     kept_float = _float_nodes(prepared, found)
-    bounds = _bounds(prepared, found, kept_float)
     values = {
         name
         for node in prepared.program.nodes
@@ -88,11 +87,17 @@ def read_qdq(path: str | Path) -> QuantizedModel:
         if name in found.params
     }
     params = {name: found.params[name] for name in found.params if name in values}
+    plan = QuantPlan(params, kept_float)
+    bounds = {
+        node.name: node_bound(node, prepared.program, plan, found.constants)
+        for node in prepared.program.nodes
+        if node.name not in kept_float
+    }
     return QuantizedModel(
         prepared,
-        QuantPlan(params, kept_float),
+        plan,
         found.constants,
-        bounds,
+        {name: bound for name, bound in bounds.items() if bound is not None},
         metadata=metadata,
         code_tensors=found.code_tensors,
     )
@@ -250,8 +255,8 @@ def _missing_params(node: Node, prepared: Prepared, found: _Found) -> str | None
     """Why a node that could be integer is not, in this file; biases are quantized on the way."""
     rule = OPS[node.op_type].rule
     constants = prepared.program.constants
-    positions = data_inputs(node)
-    for name in (*(node.inputs[position] for position in positions), *node.outputs):
+    data = data_values(node, constants)
+    for name in (*data, *node.outputs):
         if name not in found.params:
             return f"{name!r} is not quantized in the file"
         if found.params[name].axis is not None and name not in constants:
@@ -260,8 +265,7 @@ def _missing_params(node: Node, prepared: Prepared, found: _Found) -> str | None
         source, output = node.inputs[0], node.outputs[0]
         if not found.params[source].equals(found.params[output]):
             return f"{source!r} and {output!r} have different scales"
-    for position in positions:
-        name = node.inputs[position]
+    for name in data:
         if name in constants and name not in found.constants:
             found.constants[name] = quantize_operand(constants[name], found.params[name])
     if rule.weight is None or node.inputs[rule.weight] not in constants:
@@ -274,24 +278,3 @@ def _missing_params(node: Node, prepared: Prepared, found: _Found) -> str | None
         if name not in found.constants or found.constants[name].data.dtype != np.int32:
             return f"its bias {name!r} is not quantized to int32 in the file"
     return None
-
-
-def _bounds(prepared: Prepared, found: _Found, kept_float: dict[str, str]) -> dict[str, int]:
-    bounds: dict[str, int] = {}
-    for node in prepared.program.nodes:
-        if node.name in kept_float:
-            continue
-        op = OPS[node.op_type]
-        position = op.rule.weight
-        if position is None or node.inputs[position] not in found.constants:
-            continue
-        weight = found.constants[node.inputs[position]]
-        bias_position = op.rule.bias
-        bias = None
-        if bias_position is not None and bias_position < len(node.inputs):
-            tensor = found.constants.get(node.inputs[bias_position])
-            bias = tensor.data if tensor is not None else None
-        x_params = found.params[node.inputs[data_inputs(node)[0]]]
-        axis = op.weight_axis(node, weight.data.ndim)
-        bounds[node.name] = accumulator_bound(weight, bias, x_params, axis)
-    return bounds

@@ -18,9 +18,8 @@ from quantkit.graph.program import Node, Program
 from quantkit.numerics.affine import QuantizedTensor
 from quantkit.ops.contract import OPS
 from quantkit.passes.note import PassNote
-from quantkit.plan import data_inputs
 from quantkit.quantized_model.constants import ACCUMULATOR_MAX, quantize_bias
-from quantkit.quantized_model.model import QuantizedModel, recompute_bound
+from quantkit.quantized_model.model import QuantizedModel, node_bound
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -45,7 +44,7 @@ def correct_biases(model: QuantizedModel, table: CalibrationTable) -> QuantizedM
             continue
         bias_name = node.inputs[rule.bias]
         weight_name = node.inputs[rule.weight]
-        source = node.inputs[data_inputs(node)[0]]
+        source = node.inputs[0]
         if not bias_name or weight_name not in arrays or source not in table.statistics:
             continue
         statistics = table.statistics[source]
@@ -59,8 +58,8 @@ def correct_biases(model: QuantizedModel, table: CalibrationTable) -> QuantizedM
         x_params, weight_params = model.plan.params[source], constants[weight_name].params
         bias = np.asarray(arrays[bias_name], np.float64) - shift
         new = {**constants, bias_name: quantize_bias(bias, x_params, weight_params)}
-        bound = recompute_bound(replace(model, constants=new), node.name)
-        if bound <= ACCUMULATOR_MAX:
+        bound = node_bound(node, model.prepared.program, model.plan, new)
+        if bound is not None and bound <= ACCUMULATOR_MAX:
             constants, bounds[node.name] = new, bound
             corrected += 1
     message = f"biases of {corrected} nodes corrected for the mean error of their rounded weights"

@@ -15,9 +15,9 @@ from quantkit.calibration.dataset import Dataset
 from quantkit.errors import ModelError
 from quantkit.graph.cost import model_cost
 from quantkit.graph.ort_session import open_session, with_outputs
-from quantkit.graph.program import Array
+from quantkit.graph.program import Array, Dimension
 from quantkit.integer_session import IntegerSession, open_integer_session
-from quantkit.numerics.affine import dequantize, quantize
+from quantkit.numerics.affine import QuantParams, dequantize, quantize
 from quantkit.numerics.metrics import SqnrSums
 from quantkit.passes.prepare import Prepared
 from quantkit.quantized_model.model import QuantizedModel
@@ -36,7 +36,9 @@ class LayerError:
         macs: Multiply-accumulates of one sample; None where a dimension is not known.
         isolated_sqnr_db: Of the layer alone; None for a float island.
         accumulated_sqnr_db: Of the network up to here.
-        saturated_percent: Share of output codes at either end of their range; None where float.
+        saturated_percent: Share of output codes at an end of their range, where values may have
+            been cut off; None where float. An end that is exactly real 0 (the zero point, as after
+            a ReLU) is not counted: nothing is lost there.
         kept_float: Why the layer stays float; None where it is integer.
     """
 
@@ -62,17 +64,13 @@ def compare_layers(
         progress: Told after every sample.
 
     Raises:
-        ModelError: The two networks share no tensor: they are not the same network.
+        ModelError: They are not the same network; see :func:`check_same_network`.
     """
+    check_same_network(reference, model)
     session = open_integer_session(model)
     groups = _layer_groups(session, model)
     float_values = reference.program.producers()
     shared = {node: value for node, value in groups.items() if value in float_values}
-    if not shared:
-        raise ModelError(
-            "the float and the quantized model have no tensor name in common: "
-            "are both the same network?"
-        )
     inputs = {spec.name for spec in reference.program.inputs}
     needed = [
         name
@@ -87,7 +85,7 @@ def compare_layers(
     for batch in batches(dataset, 1):
         real = {**batch.arrays, **oracle.run(batch.arrays, list(dict.fromkeys(needed)))}
         for node, codes in _isolated_outputs(session, model, real).items():
-            value = groups[node]
+            value = groups.get(node)  # None: a clamp whose producer stays float
             if value in real:
                 sums = SqnrSums.of(real[value], dequantize(codes, session.params[value]))
                 isolated[node] = isolated.get(node, SqnrSums()) + sums
@@ -95,7 +93,7 @@ def compare_layers(
         for node, value in shared.items():
             array = found[value]
             if value in session.params:
-                ends = _saturated(array)
+                ends = _saturated(array, session.params[value])
                 old = saturated.get(node, (0, 0))
                 saturated[node] = (old[0] + ends, old[1] + array.size)
                 array = dequantize(array, session.params[value])
@@ -118,6 +116,45 @@ def compare_layers(
         for step in session.steps
         if step.node.name in shared
     )
+
+
+def check_same_network(reference: Prepared, model: QuantizedModel) -> None:
+    """Refuse two networks whose inputs, outputs or commonly named tensors do not fit.
+
+    Raises:
+        ModelError: What differs.
+    """
+    ours, theirs = reference.program, model.prepared.program
+    for what, a, b in (
+        ("inputs", ours.inputs, theirs.inputs),
+        ("outputs", ours.outputs, theirs.outputs),
+    ):
+        names_a, names_b = {spec.name for spec in a}, {spec.name for spec in b}
+        if names_a != names_b:
+            raise ModelError(
+                f"two different networks: the float model has the {what} "
+                f"{', '.join(sorted(names_a))}, the quantized model {', '.join(sorted(names_b))}"
+            )
+    for name, spec in ours.specs.items():
+        a_shape, other = spec.shape, theirs.specs.get(name)
+        b_shape = None if other is None else other.shape
+        if a_shape is None or b_shape is None:
+            continue
+        pairs = list(zip(a_shape, b_shape, strict=False))
+        if len(a_shape) != len(b_shape) or not all(_fit(m, n) for m, n in pairs):
+            raise ModelError(
+                f"two different networks: tensor {name!r} has shape {_shape(a_shape)} in the "
+                f"float model, {_shape(b_shape)} in the quantized one"
+            )
+
+
+def _fit(a: Dimension, b: Dimension) -> bool:
+    # Some exporters write -1 for a dynamic dimension.
+    return not (isinstance(a, int) and isinstance(b, int)) or a == b or min(a, b) < 0
+
+
+def _shape(shape: tuple[Dimension, ...]) -> str:
+    return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
 
 
 def _layer_groups(session: IntegerSession, model: QuantizedModel) -> dict[str, str]:
@@ -160,9 +197,10 @@ def _isolated_outputs(
     return results
 
 
-def _saturated(codes: Array) -> int:
+def _saturated(codes: Array, params: QuantParams) -> int:
     info = np.iinfo(codes.dtype)
-    return int(np.count_nonzero((codes == info.min) | (codes == info.max)))
+    ends = [end for end in (info.min, info.max) if (params.zero_point != end).all()]
+    return sum(int(np.count_nonzero(codes == end)) for end in ends)
 
 
 def _db(sums: SqnrSums | None) -> float | None:

@@ -1,12 +1,13 @@
 """Named causes of lost accuracy, with their evidence and the option to try.
 
 1. One weight scale for channels of very different ranges: the small channels get few codes.
-2. A node that stays float.
-3. A layer whose output has few codes: its range is much wider than its typical values.
+2. A layer that alone loses far more than all others: its values use few of its codes.
 
-A cause is only named for a layer whose own (isolated) SQNR is far below that of the others.
+A cause is only named where a layer alone, with the float network's inputs, is damaged; a layer
+that suffers from earlier ones is none. No cause is better than a guess.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from quantkit.reporting.compare import LayerError
 _UNEVEN_RATIO = 4.0
 # Below this, a layer alone does visible damage: 8-bit rounding of a well-used range loses less.
 _HEALTHY_DB = 20.0
+# A layer stands out if it alone makes as much noise as this share of all layers' together.
+_NOISE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +49,21 @@ def diagnose(
     reference: Prepared, model: QuantizedModel, errors: Sequence[LayerError]
 ) -> tuple[Cause, ...]:
     """Causes in order of the damage: the layer with the lowest isolated SQNR first."""
-    nodes = {node.name: node for node in model.prepared.program.nodes}
-    judged = [error for error in errors if error.isolated_sqnr_db is not None]
-    causes = [
-        Cause(
-            error.node,
-            "float island",
-            f"{error.kept_float}; it costs speed, not accuracy",
-            "see `quantkit inspect`",
-        )
+    alone = {
+        error.node: error.isolated_sqnr_db
         for error in errors
-        if error.kept_float is not None and error.macs
-    ]
-    suspicious = [error for error in judged if (error.isolated_sqnr_db or 0.0) < _HEALTHY_DB]
+        # Minus infinity: the float layer is all zero, so there is nothing to lose.
+        if error.isolated_sqnr_db is not None and error.isolated_sqnr_db > -math.inf
+    }
+    nodes = {node.name: node for node in model.prepared.program.nodes}
     found = []
-    for error in sorted(suspicious, key=lambda error: error.isolated_sqnr_db or 0.0):
-        cause = _uneven_channels(nodes[error.node], reference, model, error) or _wide_range(
-            error, judged
-        )
-        if cause is not None:
-            found.append(cause)
-    return (*found, *causes)
+    for name in sorted(alone, key=lambda name: alone[name]):
+        if alone[name] < _HEALTHY_DB:
+            cause = _uneven_channels(nodes[name], reference, model, alone[name])
+            cause = cause or _stands_out(name, alone)
+            if cause is not None:
+                found.append(cause)
+    return tuple(found)
 
 
 def channel_range_ratio(node: Node, program: Program) -> float | None:
@@ -83,13 +80,14 @@ def channel_range_ratio(node: Node, program: Program) -> float | None:
 
 
 def _uneven_channels(
-    node: Node, reference: Prepared, model: QuantizedModel, error: LayerError
+    node: Node, reference: Prepared, model: QuantizedModel, sqnr_db: float
 ) -> Cause | None:
     position = OPS[node.op_type].rule.weight if node.op_type in OPS else None
     if position is None or node.inputs[position] not in model.constants:
         return None
     if model.constants[node.inputs[position]].params.is_per_channel:
         return None
+    # The float file still has the small channels; in the quantized one they may have become 0.
     same = next((other for other in reference.program.nodes if other.name == node.name), None)
     ratio = channel_range_ratio(same, reference.program) if same is not None else None
     if ratio is None or ratio < _UNEVEN_RATIO:
@@ -98,19 +96,20 @@ def _uneven_channels(
         node.name,
         "one weight scale for uneven channels",
         f"its largest channel reaches {ratio:.0f} times as far as its median channel; alone it "
-        f"leaves {error.isolated_sqnr_db:.1f} dB",
+        f"leaves {sqnr_db:.1f} dB",
         "--per-channel",
     )
 
 
-def _wide_range(error: LayerError, judged: Sequence[LayerError]) -> Cause | None:
-    values = [other.isolated_sqnr_db for other in judged if other.isolated_sqnr_db is not None]
-    typical = statistics.median(values)
-    if error.isolated_sqnr_db is None or error.isolated_sqnr_db > typical - 6.0:
+def _stands_out(name: str, alone: dict[str, float]) -> Cause | None:
+    noise = {other: 10.0 ** (-db / 10.0) for other, db in alone.items()}
+    share = noise[name] / sum(noise.values())
+    if len(alone) < 3 or share < _NOISE_SHARE:
         return None
     return Cause(
-        error.node,
-        "few codes for typical values",
-        f"alone it leaves {error.isolated_sqnr_db:.1f} dB, the median layer {typical:.1f} dB",
-        f"--nodes-to-exclude {error.node}",
+        name,
+        "its values use few of its codes",
+        f"alone it leaves {alone[name]:.1f} dB, the median layer "
+        f"{statistics.median(alone.values()):.1f} dB",
+        f"--nodes-to-exclude {name}",
     )

@@ -1,94 +1,121 @@
-"""A report as tables for people, worst layers first."""
+"""A report as tables for people, worst layers first.
+
+On a terminal, sentences and long names are wrapped to its width. In a pipe or file a row is one
+line and a sentence is one line, however long.
+"""
 
 import math
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from quantkit.reporting.report import INT8_LABEL, Drop, Report, worst_first
+from quantkit.reporting.report import Drop, EngineRow, Report, worst_first
+
+_UNLIMITED = 10_000
+_CAUSES = 5
+_ISLANDS = 10
 
 
-def render_terminal(report: Report, *, rows: int = 12) -> RenderableType:
-    """Headline, layers (worst first) and causes.
+def print_report(report: Report, *, rows: int = 12) -> None:
+    """Print a report to standard output.
 
     Args:
         report: What to show.
         rows: How many layers.
     """
-    parts: list[RenderableType] = [
-        Text(f"{report.quantized_model} against {report.float_model}", style="bold"),
-        Text(f"{report.samples} samples"),
-        _headline(report),
-    ]
-    if report.drop is not None:
-        parts.append(Text(drop_sentence(report.drop, report.samples)))
-    if report.int8_mac_percent is not None:
-        parts.append(
-            Text(f"{report.int8_mac_percent:.1f} % of multiply-accumulates are in integer kernels")
-        )
-    parts += [Text(""), _layers(report, rows)]
-    if report.causes:
-        parts.append(Text("\nCauses", style="bold"))
-        for cause in report.causes[:5]:
-            parts.append(Text(f"- {cause.node}: {cause.cause}: {cause.evidence}"))
-            parts.append(Text(f"  try {cause.remedy}"))
-        if len(report.causes) > 5:
-            parts.append(Text(f"  and {len(report.causes) - 5} more"))
-    else:
-        parts.append(Text("\nNo layer stands out."))
-    return Group(*parts)
+    console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False)
+    for part in render(report, rows=rows):
+        console.print(part)
+
+
+def render(report: Report, *, rows: int = 12) -> Iterator[RenderableType]:
+    """Headline, accuracy, layers (worst first), causes and what stays float, in this order."""
+    skipped = f", {report.skipped} unreadable and skipped" if report.skipped else ""
+    yield Text(f"{report.quantized_model} against {report.float_model}", style="bold")
+    yield Text(f"{report.samples} samples{skipped}\n")
+    yield _headline(report)
+    yield Text("")
+    yield from _sentences(report)
+    yield Text(f"\nLayers, worst first ({min(rows, _judged(report))} of {_judged(report)})", "bold")
+    yield Text(
+        "SQNR in dB: alone = only this layer in integers; so far = the network up to it. "
+        "Saturated: outputs cut off at an end of their range.\n"
+    )
+    yield _layers(report, rows)
+    yield Text("")
+    yield from _causes(report)
+    yield from _islands(report)
 
 
 def drop_sentence(drop: Drop, samples: int) -> str:
     """The drop in plain words, with its interval."""
-    flips = (
-        f"{drop.right_to_wrong} of {samples} samples changed from right to wrong, "
-        f"{drop.wrong_to_right} from wrong to right"
+    if drop.points == 0.0:
+        change = "Top-1 does not change"
+    elif drop.points > 0.0:
+        change = f"Top-1 falls by {drop.points:.2f} points"
+    else:
+        change = f"Top-1 rises by {-drop.points:.2f} points"
+    verdict = "within noise" if drop.is_noise else "more than noise"
+    return (
+        f"{change}, {verdict} (95 % interval of the drop {drop.low:+.2f} to {drop.high:+.2f} "
+        f"points, p = {drop.p_value:.2g}): {drop.right_to_wrong} of {samples} samples changed "
+        f"from right to wrong, {drop.wrong_to_right} from wrong to right."
     )
-    interval = f"95 % interval {drop.low:+.2f} to {drop.high:+.2f} points, p = {drop.p_value:.2g}"
-    verdict = "is within noise" if drop.is_noise else "is real"
-    return f"{flips}: the drop of {drop.points:+.2f} points {verdict} ({interval})."
 
 
-def print_report(report: Report, console: Console | None = None) -> None:
-    """Print to a console (standard output where none is given)."""
-    (console or Console()).print(render_terminal(report))
+def _sentences(report: Report) -> Iterator[Text]:
+    if report.drop is not None:
+        yield Text(drop_sentence(report.drop, report.samples))
+    elif any(row.agreement_percent is not None for row in report.engines):
+        yield Text("Accuracy is not measured: no labels (--labels).")
+    outputs = [name for row in report.engines[1:2] for name in row.sqnr_db]
+    if len(outputs) > 1:
+        for name in outputs:
+            values = [f"{row.label} {_number(row.sqnr_db[name])}" for row in report.engines[1:]]
+            yield Text(f"SQNR of output {name!r} in dB: {', '.join(values)}")
+    if report.int8_mac_percent is not None:
+        yield Text(
+            f"{report.int8_mac_percent:.1f} % of multiply-accumulates are in integer kernels."
+        )
 
 
 def _headline(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for title in ("top-1 %", "top-5 %", "agreement %", "SQNR dB", "latency ms", "size MB"):
-        table.add_column(title, justify="right")
-    for engine in report.engines:
-        sqnr = ", ".join(_number(value) for value in engine.sqnr_db.values())
-        table.add_row(
-            engine.label,
-            _number(engine.top1_percent),
-            _number(engine.top5_percent),
-            _number(engine.agreement_percent),
-            sqnr or "-",
-            _number(engine.latency_ms),
-            _number(None if engine.size_bytes is None else engine.size_bytes / 1e6),
-        )
+    several = any(len(row.sqnr_db) > 1 for row in report.engines)
+    cells: dict[str, Callable[[EngineRow], str]] = {
+        "top-1 %": lambda row: _number(row.top1_percent),
+        "top-5 %": lambda row: _number(row.top5_percent),
+        "agree %": lambda row: _number(row.agreement_percent),
+        # With several outputs each has a line of its own below.
+        "SQNR dB": lambda row: "-" if several else _number(*row.sqnr_db.values()),
+        "latency ms": lambda row: _number(row.latency_ms),
+        "size": lambda row: _size(row.size_bytes),
+    }
+    shown = {
+        title: [cell(row) for row in report.engines]
+        for title, cell in cells.items()
+        if any(cell(row) != "-" for row in report.engines)
+    }
+    table = _table(["", *shown], right=shown)
+    for index, row in enumerate(report.engines):
+        table.add_row(Text(row.label, no_wrap=True), *(column[index] for column in shown.values()))
     return table
 
 
+def _judged(report: Report) -> int:
+    return len(worst_first(report.layers))
+
+
 def _layers(report: Report, rows: int) -> Table:
-    layers = worst_first(report.layers)
-    shown = layers[:rows]
-    title = f"Layers, worst first ({len(shown)} of {len(layers)})"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    table.add_column("layer", overflow="fold")
-    table.add_column("op")
-    for column in ("alone dB", "so far dB", "saturated %"):
-        table.add_column(column, justify="right")
-    for layer in shown:
+    numbers = ("alone", "so far", "saturated %")
+    table = _table(["layer", "op", *numbers], right=numbers)
+    for layer in worst_first(report.layers)[:rows]:
         table.add_row(
-            layer.node,
-            layer.op_type,
+            Text(layer.node),
+            Text(layer.op_type, no_wrap=True),
             _number(layer.isolated_sqnr_db),
             _number(layer.accumulated_sqnr_db),
             _number(layer.saturated_percent),
@@ -96,10 +123,45 @@ def _layers(report: Report, rows: int) -> Table:
     return table
 
 
-def _number(value: float | None) -> str:
+def _causes(report: Report) -> Iterator[Text]:
+    if not report.causes:
+        yield Text("No layer stands out.")
+        return
+    yield Text("Causes, the worst first", style="bold")
+    for cause in report.causes[:_CAUSES]:
+        yield Text(f"{cause.node}: {cause.cause}: {cause.evidence}; try {cause.remedy}")
+    if len(report.causes) > _CAUSES:
+        yield Text(f"and {len(report.causes) - _CAUSES} more")
+
+
+def _islands(report: Report) -> Iterator[Text]:
+    islands = [layer for layer in report.layers if layer.kept_float is not None and layer.macs]
+    for layer in islands[:_ISLANDS]:
+        yield Text(f"stays float: {layer.node}: {layer.kept_float}")
+    if len(islands) > _ISLANDS:
+        yield Text(f"stays float: {len(islands) - _ISLANDS} more; --json lists all of them")
+
+
+def _table(columns: Sequence[str], *, right: Collection[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        is_number = column in right
+        table.add_column(
+            Text(column),
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=is_number,
+        )
+    return table
+
+
+def _number(value: float | None = None) -> str:
     if value is None:
         return "-"
     return "exact" if math.isinf(value) and value > 0 else f"{value:.2f}"
 
 
-__all__ = ["INT8_LABEL", "drop_sentence", "print_report", "render_terminal"]
+def _size(count: int | None) -> str:
+    if count is None:
+        return "-"
+    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.1f} kB"

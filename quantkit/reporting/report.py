@@ -1,7 +1,8 @@
 """The report as plain data, and the function that makes one."""
 
+import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,18 +10,21 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from quantkit.calibration.batches import batches
 from quantkit.calibration.dataset import Dataset
 from quantkit.calibration.table import tool_version
 from quantkit.evaluation.accuracy import EngineScores, evaluate
 from quantkit.evaluation.engines import Engine, integer_engine, onnxruntime_engine
+from quantkit.evaluation.samples import evenly_spaced
 from quantkit.graph.cost import model_cost
 from quantkit.graph.ort_session import median_latencies_ms, onnxruntime_version
-from quantkit.graph.program import Array
 from quantkit.numerics.paired import PairedCounts, mcnemar_p_value, paired_difference_interval
 from quantkit.passes.prepare import Prepared
 from quantkit.quantized_model.model import QuantizedModel
-from quantkit.reporting.compare import LayerError, compare_layers
+from quantkit.reporting.compare import LayerError, check_same_network, compare_layers
 from quantkit.reporting.diagnose import Cause, diagnose
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with the section, what is done of it and what there is in all."""
@@ -92,12 +96,16 @@ class CauseRow(_Frozen):
 
 
 class Report(_Frozen):
-    """What was lost, where and why. Round-trips through JSON; nothing is rendered here."""
+    """What was lost, where and why. Round-trips through JSON; nothing is rendered here.
+
+    ``samples`` were read, ``skipped`` could not be; ``drop`` is None without labels or classes.
+    """
 
     schema_version: Literal[1] = 1
     float_model: str
     quantized_model: str
     samples: int
+    skipped: int
     engines: tuple[EngineRow, ...]
     drop: Drop | None
     int8_mac_percent: float | None
@@ -138,6 +146,14 @@ def make_report(
     Raises:
         QuantkitError: See ``errors``.
     """
+    check_same_network(reference, model)
+    made_from = model.metadata.get("model_digest")
+    if made_from not in (None, reference.digest):
+        logger.warning(
+            "%s was quantized from another float model than %s, or its weights have changed",
+            quantized_path,
+            float_path,
+        )
     engines: list[Engine] = [
         onnxruntime_engine(FLOAT_LABEL, float_path),
         onnxruntime_engine(INT8_LABEL, quantized_path),
@@ -147,18 +163,21 @@ def make_report(
     evaluation = evaluate(
         engines, dataset, labels, batch_size=batch_size, progress=_section(progress, "accuracy")
     )
-    chosen = [i * len(dataset) // LAYER_SAMPLES for i in range(LAYER_SAMPLES)]
-    few = dataset.take(sorted(set(chosen)))
+    first, second = evaluation.engines[:2]
+    if labels is not None and first.top1 is None:
+        logger.warning("labels are not used: the first output holds no score per class")
+    few = evenly_spaced(dataset, LAYER_SAMPLES)
     errors = compare_layers(reference, model, few, _section(progress, "layers"))
     latencies = median_latencies_ms(
-        {FLOAT_LABEL: float_path, INT8_LABEL: quantized_path}, _one_sample(dataset)
+        {FLOAT_LABEL: float_path, INT8_LABEL: quantized_path},
+        next(iter(batches(few, 1))).arrays,
     )
-    sizes = {FLOAT_LABEL: _size(float_path), INT8_LABEL: _size(quantized_path)}
-    first, second = evaluation.engines[0], evaluation.engines[1]
+    sizes = {FLOAT_LABEL: model_bytes(float_path), INT8_LABEL: model_bytes(quantized_path)}
     return Report(
         float_model=float_path.name,
         quantized_model=quantized_path.name,
         samples=len(evaluation.sample_names),
+        skipped=len(dataset) - len(evaluation.sample_names),
         engines=tuple(
             _row(scores, latencies.get(scores.label), sizes.get(scores.label))
             for scores in evaluation.engines
@@ -190,13 +209,8 @@ def _section(progress: Progress | None, name: str) -> Callable[[int, int], None]
     return None if progress is None else lambda done, total: progress(name, done, total)
 
 
-def _one_sample(dataset: Dataset) -> Mapping[str, Array]:
-    from quantkit.calibration.batches import batches
-
-    return next(iter(batches(dataset, 1))).arrays
-
-
-def _size(path: Path) -> int:
+def model_bytes(path: Path) -> int:
+    """Size of a model, with the weights that lie beside it in ``NAME.data``."""
     external = path.with_name(f"{path.name}.data")
     return path.stat().st_size + (external.stat().st_size if external.exists() else 0)
 

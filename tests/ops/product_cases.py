@@ -57,6 +57,8 @@ def conv_cases() -> list[Case]:
         conv_case(rng, "pointwise-batch", (3, 24, 7, 5), (9, 24, 1, 1)),
         conv_case(rng, "pointwise-strided", (1, 12, 9, 8), (20, 12, 1, 1), strides=two),
         conv_case(rng, "pointwise-padded", (1, 8, 5, 5), (8, 8, 1, 1), pads=ones),
+        # As large as its input, and yet not the input: padded by 1, every second position.
+        conv_case(rng, "pointwise-same-size", (1, 8, 2), (8, 8, 1), pads=(0, 1), strides=(2,)),
         conv_case(rng, "3x3", (1, 3, 33, 32), (16, 3, 3, 3), pads=ones, strides=two),
         conv_case(rng, "3x3-dilated", (2, 5, 15, 16), (7, 5, 3, 3), pads=twos, dilations=two),
         conv_case(rng, "asymmetric-pads", (1, 4, 9, 11), (6, 4, 3, 2), pads=(0, 1, 2, 0)),

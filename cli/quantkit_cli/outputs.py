@@ -1,0 +1,47 @@
+"""Where a command may write: asked before the work, so that no hour is spent for nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def check_output(
+    path: Path, *, inputs: Iterable[Path | None] = (), option: str = "--output"
+) -> None:
+    """Refuse a place that cannot be written to, or that holds what the command reads.
+
+    Args:
+        path: The file that will be written.
+        inputs: What the command reads; None is passed over.
+        option: What the user calls ``path``, for messages.
+
+    Raises:
+        ConfigError: The reason.
+    """
+    from quantkit.errors import ConfigError
+
+    if path.is_dir():
+        raise ConfigError(f"{option} {str(path)!r} is a folder; give a file name in it")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{option} {str(path)!r} is no regular file; give another name")
+    folder = path.parent
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist; make it first"
+        raise ConfigError(f"{option} {str(path)!r}: the folder {str(folder)!r} {what}")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(
+            f"{option} {str(path)!r}: the folder {str(folder)!r} is read-only; give another one"
+        )
+    for source in inputs:
+        if source is not None and path.exists() and source.exists() and path.samefile(source):
+            raise ConfigError(
+                f"{option} {str(path)!r} would overwrite {str(source)!r}, which is read here; "
+                "give another name"
+            )
+
+
+def files_of_model(model: Path) -> tuple[Path, Path]:
+    """A model's file and where its weights usually lie beside it."""
+    return model, model.with_name(f"{model.name}.data")
