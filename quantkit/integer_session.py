@@ -17,7 +17,7 @@ from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.ops.contract import OPS, Kernel, Lowering
 from quantkit.ops.float_node import run_float_node
 from quantkit.plan import data_values
-from quantkit.quantized_model.model import QuantizedModel
+from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,15 +153,12 @@ def open_integer_session(
             f"strict_integer: node {name!r} stays float ({reason}), and so do "
             f"{len(model.plan.kept_float) - 1} others; run without strict_integer"
         )
-    constants: dict[str, Array] = dict(program.constants)
-    for name, tensor in model.constants.items():
-        constants[name] = tensor.dequantize()
     steps = tuple(_step(node, model, arithmetic, strict_integer) for node in program.nodes)
     return IntegerSession(
         program=program,
         steps=steps,
         params=model.plan.params,
-        constants=constants,
+        constants=program.constants,
         last_use=program.last_uses(),
         arithmetic=arithmetic,
         strict_integer=strict_integer,
@@ -172,11 +169,14 @@ def _step(node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bo
     if node.name in model.plan.kept_float:
         return Step(node, None, ())
     params, constants = model.plan.params, model.prepared.program.constants
+    data = data_values(node, constants)
+    # A bound or a shape that other nodes read as an operand stays a plain array here.
+    quantized = {name for name in (*data, *weight_and_bias(node)) if name in model.constants}
     inputs: list[QuantParams | QuantizedTensor | Array | None] = []
     for name in node.inputs:
         if not name:
             inputs.append(None)
-        elif name in model.constants:
+        elif name in quantized:
             inputs.append(model.constants[name])
         elif name in constants:
             inputs.append(constants[name])
@@ -189,5 +189,5 @@ def _step(node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bo
         arithmetic=ARITHMETICS[arithmetic],
         strict_integer=strict_integer,
     )
-    data = tuple(name for name in data_values(node, constants) if name not in model.constants)
-    return Step(node, OPS[node.op_type].lower(lowering), data)
+    computed = tuple(name for name in data if name not in quantized)
+    return Step(node, OPS[node.op_type].lower(lowering), computed)

@@ -20,7 +20,8 @@ from quantkit.graph.surgery import add_constant, bypass
 from quantkit.numerics.affine import QuantizedTensor, QuantParams
 from quantkit.ops.clamp import clamp_is_implied
 from quantkit.ops.contract import OPS
-from quantkit.quantized_model.model import QuantizedModel
+from quantkit.plan import data_values
+from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 
 
 @EXPORTERS.register("qdq")
@@ -44,7 +45,7 @@ def qdq_graph(model: QuantizedModel) -> ir.Model:
     for node in tuple(graph):
         assert node.name is not None
         if node.name not in model.plan.kept_float:
-            _dequantize_constants(node, model)
+            _dequantize_constants(node, nodes[node.name], model)
     for value in (*graph.inputs, *(output for node in tuple(graph) for output in node.outputs)):
         if value.name in params:
             _insert_pair(graph, value, params[value.name])
@@ -61,7 +62,8 @@ def _is_implied_clamp(node: Node, model: QuantizedModel) -> bool:
     if not OPS[node.op_type].rule.clamps:
         return False
     constants = [model.prepared.program.constants.get(name) for name in node.inputs]
-    return clamp_is_implied(node, constants, model.plan.params[node.outputs[0]])
+    x_params, y_params = (model.plan.params[name] for name in (node.inputs[0], node.outputs[0]))
+    return x_params.equals(y_params) and clamp_is_implied(node, constants, y_params)
 
 
 def _drop_clamp(node: ir.Node, params: dict[str, QuantParams]) -> None:
@@ -82,11 +84,12 @@ def _drop_clamp(node: ir.Node, params: dict[str, QuantParams]) -> None:
     source.name = name
 
 
-def _dequantize_constants(node: ir.Node, model: QuantizedModel) -> None:
+def _dequantize_constants(node: ir.Node, plain: Node, model: QuantizedModel) -> None:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
-    for value in tuple(node.inputs):
-        if value is None or value.name is None or value.name not in model.constants:
+    codes = {*data_values(plain, model.prepared.program.constants), *weight_and_bias(plain)}
+    for value in dict.fromkeys(node.inputs):
+        if value is None or value.name not in codes or value.name not in model.constants:
             continue
         name = value.name
         tensor = model.constants[name]

@@ -171,16 +171,17 @@ def quantize(x: FloatArray, params: QuantParams) -> IntegerArray:
         NonFiniteRangeError: ``x`` holds NaN.
     """
     scale, zero_point = _aligned(params, x.ndim)
-    scaled = np.asarray(x, np.float32) / scale
+    # NumPy turns results without axes into scalars, hence asarray.
+    scaled = np.asarray(np.asarray(x, np.float32) / scale)
     np.rint(scaled, out=scaled)
     if np.isnan(scaled).any():
         raise NonFiniteRangeError("NaN cannot be quantized")
     # Saturate before adding the zero point: the sum then never leaves the integers float32 holds.
     if params.dtype == np.int32:
         wide = np.clip(scaled.astype(np.float64) + zero_point, params.qmin, params.qmax)
-        return wide.astype(params.dtype)
+        return np.asarray(wide).astype(params.dtype)
     np.clip(scaled, params.qmin - zero_point, params.qmax - zero_point, out=scaled)
-    return (scaled.astype(np.int32) + zero_point).astype(params.dtype)
+    return np.asarray(scaled.astype(np.int32) + zero_point).astype(params.dtype)
 
 
 def dequantize(q: IntegerArray, params: QuantParams) -> npt.NDArray[np.float32]:
@@ -194,8 +195,8 @@ def dequantize(q: IntegerArray, params: QuantParams) -> npt.NDArray[np.float32]:
         Real values, float32, shaped like ``q``.
     """
     scale, zero_point = _aligned(params, q.ndim)
-    difference = q.astype(np.int64) - zero_point
-    return difference.astype(np.float32) * scale
+    difference = np.asarray(q.astype(np.int64) - zero_point)
+    return np.asarray(difference.astype(np.float32) * scale)
 
 
 def _code_dtype(dtype: npt.DTypeLike) -> np.dtype[np.integer]:

@@ -32,7 +32,6 @@ _NOT_FOLDED = frozenset(
         "RandomUniformLike",
     }
 )
-_MAYBE_NO_TENSOR = ("SplitToSequence", "Identity", "If", "Loop")
 # A constant above this would bloat the file (ConstantOfShape, Expand of something huge).
 _LARGEST_RESULT_BYTES = 64 * 2**20
 
@@ -71,17 +70,23 @@ def _fold_once(model: ir.Model) -> list[PassNote]:
 
 def infer_shapes(model: ir.Model) -> None:
     """Run onnx's shape inference with data propagation; what it cannot infer stays open."""
-    untyped = [
-        output
-        for node in model.graph.all_nodes()
-        if node.op_type in _MAYBE_NO_TENSOR or node.op_type.startswith(("Sequence", "Optional"))
-        for output in node.outputs
-        if output.type is None
-    ]
+    values = [value for graph in model.graphs() for value in graph.inputs]
+    values += [output for node in model.graph.all_nodes() for output in node.outputs]
+    before = [(value, value.type, value.shape) for value in values]
     common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
-    for output in untyped:
-        if output.shape is None:
-            output.type = None  # onnx_ir calls a sequence of tensors a tensor
+    for value, type_before, shape_before in before:
+        if _is_no_tensor(value, type_before):
+            # onnx_ir takes a sequence of tensors for a tensor.
+            value.type, value.shape = type_before, shape_before
+
+
+def _is_no_tensor(value: ir.Value, declared: ir.TypeProtocol | None) -> bool:
+    node = value.producer()
+    if declared is not None or node is None:
+        return declared is not None and not isinstance(declared, ir.TensorType)
+    if node.op_type in ("Identity", "If", "Loop"):
+        return value.shape is None  # or a tensor of unknown rank: nothing is lost
+    return node.op_type.startswith(("Sequence", "SplitToSequence", "Optional"))
 
 
 def _evaluated(model: ir.Model, node: ir.Node) -> list[Array] | None:

@@ -38,7 +38,10 @@ def _lift(node: ir.Node, graph: ir.Graph | ir.Function) -> str | None:
     if tensor is None or not isinstance(graph, ir.Graph):
         return "is sparse, or its value is no tensor"
     value = ir.Value(
-        name=output.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+        name=output.name,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(tensor.numpy().shape),
+        const_value=tensor,
     )
     graph.register_initializer(value)
     ir.convenience.replace_all_uses_with(output, value)

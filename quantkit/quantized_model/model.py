@@ -53,7 +53,7 @@ class QuantizedModel:
             for name in (*data, *node.outputs):
                 if name not in self.plan.params:
                     raise ModelError(f"node {node.name!r}: {name!r} has no scale and zero point")
-            for name in _weight_and_bias(node):
+            for name in weight_and_bias(node):
                 if name and name not in data and name not in self.constants:
                     raise ModelError(f"node {node.name!r}: {name!r} has no integer codes")
 
@@ -84,7 +84,7 @@ def quantize_model(
         for name in data:
             if name in arrays:
                 constants[name] = quantize_operand(arrays[name], plan.params[name])
-        weight_name, bias_name = _weight_and_bias(node)
+        weight_name, bias_name = weight_and_bias(node)
         if weight_name in arrays:
             weight = arrays[weight_name]
             try:
@@ -118,7 +118,7 @@ def node_bound(
     node: Node, program: Program, plan: QuantPlan, constants: Mapping[str, QuantizedTensor]
 ) -> int | None:
     """The largest ``|accumulator|`` of an integer node with these codes; None without products."""
-    weight_name, bias_name = _weight_and_bias(node)
+    weight_name, bias_name = weight_and_bias(node)
     if not weight_name:
         return None
     x_params = plan.params[node.inputs[0]]
@@ -133,7 +133,7 @@ def node_bound(
     return accumulator_bound(weight, bias, x_params, axis)
 
 
-def _weight_and_bias(node: Node) -> tuple[str, str]:
+def weight_and_bias(node: Node) -> tuple[str, str]:
     """Names of the weight and bias inputs, "" where absent."""
     rule = OPS[node.op_type].rule
     weight, bias = (

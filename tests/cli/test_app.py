@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Never
 
@@ -20,20 +19,6 @@ from quantkit.graph.model_io import save_model
 from quantkit_cli import app as program
 from quantkit_cli import console
 from quantkit_cli.app import app, main
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.delenv(program.TRACEBACK_VARIABLE, raising=False)
-    handlers, propagate, level = (
-        console.logger.handlers,
-        console.logger.propagate,
-        console.logger.level,
-    )
-    yield
-    console.logger.handlers, console.logger.propagate = handlers, propagate
-    console.logger.setLevel(level)
 
 
 @pytest.fixture
@@ -105,9 +90,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["inspekt"], "No such command 'inspekt'"),
-        (["inspect"], "Missing argument"),
-        (["inspect", "m.onnx", "--jsn"], "No such option"),
+        (["inspekt"], "no such command 'inspekt'"),
+        (["inspect"], "missing argument"),
+        (["inspect", "m.onnx", "--jsn"], "no such option"),
     ],
 )
 def test_usage_errors(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,3 +117,13 @@ def test_impossible_ranges_are_refused(low: float, high: float) -> None:
 def test_nan_cannot_be_quantized() -> None:
     with pytest.raises(NonFiniteRangeError, match="NaN"):
         quantize(np.array([np.nan], np.float32), per_tensor(1.0, 0, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_an_array_without_axes_stays_an_array(dtype: npt.DTypeLike) -> None:
+    params = per_tensor(0.5, 3, dtype)
+    codes = quantize(np.array(2.0, np.float32), params)
+    assert isinstance(codes, np.ndarray)
+    assert (codes.shape, codes.dtype, int(codes)) == ((), np.dtype(dtype), 7)
+    assert dequantize(codes, params).shape == ()
+    assert float(dequantize(codes, params)) == 2.0

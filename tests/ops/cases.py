@@ -9,6 +9,8 @@ import numpy.typing as npt
 from quantkit.graph.program import AttributeValue
 from quantkit.numerics.affine import (
     IntegerArray,
+    QuantizedTensor,
+    QuantParams,
     per_tensor,
 )
 from tests.ops.case import (
@@ -63,6 +65,21 @@ def add_cases() -> list[Case]:
         data = (random_codes(rng, a_shape), random_codes(rng, b_shape))
         cases.append(
             Case(name, make_node("Add", 2, {}), inputs, (middle_params(0.03),), data, "QLinearAdd")
+        )
+    for position, shape in product((0, 1), [(3, 1, 1), (2, 3, 4, 5), (5,)]):
+        constant = QuantizedTensor(random_codes(rng, shape), random_params(rng, scale=0.02))
+        operands: list[QuantParams | QuantizedTensor] = [random_params(rng, scale=0.013)]
+        operands.insert(position, constant)
+        name = f"constant-{position}-{len(shape)}"
+        cases.append(
+            Case(
+                name,
+                make_node("Add", 2, {}),
+                tuple(operands),
+                (middle_params(0.03),),
+                (random_codes(rng, (2, 3, 4, 5)),),
+                "QLinearAdd",
+            )
         )
     return cases
 

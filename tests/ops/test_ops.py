@@ -31,7 +31,7 @@ REFUSALS: list[tuple[str, dict[str, AttributeValue], list[Array | None], str]] =
     ("Gemm", {}, [None, MATRIX, np.zeros((3, 4))], "is not one number per output"),
     ("MatMul", {}, [MATRIX, None], "the first operand is a constant"),
     ("MatMul", {}, [None, W4], "the weight has 4 axes, not 2"),
-    ("Add", {}, [None, MATRIX], "an operand is a constant"),
+    ("Add", {}, [MATRIX, MATRIX], "both operands are constants"),
     ("Clip", {}, [None, None], "a bound is computed, not a constant"),
     ("AveragePool", {"dilations": (2, 2)}, [None], "the windows are dilated"),
     ("AveragePool", {"ceil_mode": 1, "count_include_pad": 1}, [None], "divides differently"),
