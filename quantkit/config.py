@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError
 
 from quantkit.errors import ConfigError
 
@@ -24,9 +24,9 @@ class QuantConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     range_estimator: str = "minmax"
-    per_channel: bool = True
-    reduce_range: bool = False
-    bias_correction: bool = True
+    per_channel: StrictBool = True
+    reduce_range: StrictBool = False
+    bias_correction: StrictBool = True
     nodes_to_exclude: tuple[str, ...] = ()
     op_types_to_quantize: tuple[str, ...] = ()
 

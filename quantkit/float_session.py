@@ -30,7 +30,7 @@ class FloatSession:
             fetches: Names of the values wanted; None: the graph's outputs.
 
         Raises:
-            ShapeMismatchError: An input is missing.
+            ShapeMismatchError: An input is missing, or a name is no value of the graph.
             UnsupportedOpError: A node can be run neither here nor by onnxruntime.
         """
         wanted = (
@@ -52,6 +52,9 @@ class FloatSession:
                         results[name] = array
             for name in forgotten:
                 values.pop(name, None)
+        for name in wanted:
+            if name not in results:
+                raise ShapeMismatchError(f"{name!r} is no value of the graph")
         return {name: results[name] for name in wanted}
 
 

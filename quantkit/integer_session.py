@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantkit.errors import ShapeMismatchError, UnknownNameError, UnsupportedModelError
-from quantkit.graph.program import Array, Node, Program
+from quantkit.graph.program import Array, Node, Program, TensorSpec
 from quantkit.numerics.affine import QuantizedTensor, QuantParams, dequantize, quantize
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.ops.contract import OPS, Kernel, Lowering
@@ -77,7 +77,8 @@ class IntegerSession:
             fetches: Names of values of the prepared graph.
 
         Raises:
-            ShapeMismatchError: An input is missing, or a name is no value of the graph.
+            ShapeMismatchError: An input is missing or has another shape, or a name is no value of
+                the graph.
         """
         values: dict[str, Array] = {}
         for spec in self.program.inputs:
@@ -85,6 +86,7 @@ class IntegerSession:
                 raise ShapeMismatchError(
                     f"input {spec.name!r} is missing; got {', '.join(feeds) or 'nothing'}"
                 )
+            _require_shape(spec, feeds[spec.name])
             values[spec.name] = self._stored(spec.name, feeds[spec.name])
         wanted = set(fetches)
         results = {name: values[name] for name in wanted & set(values)}
@@ -149,9 +151,10 @@ def open_integer_session(
     program = model.prepared.program
     if strict_integer and model.plan.kept_float:
         name, reason = next(iter(model.plan.kept_float.items()))
+        others = len(model.plan.kept_float) - 1
+        more = f", and so do {others} more" if others else ""
         raise UnsupportedModelError(
-            f"strict_integer: node {name!r} stays float ({reason}), and so do "
-            f"{len(model.plan.kept_float) - 1} others; run without strict_integer"
+            f"strict integer: node {name!r} stays float ({reason}){more}; run without it"
         )
     steps = tuple(_step(node, model, arithmetic, strict_integer) for node in program.nodes)
     return IntegerSession(
@@ -163,6 +166,15 @@ def open_integer_session(
         arithmetic=arithmetic,
         strict_integer=strict_integer,
     )
+
+
+def _require_shape(spec: TensorSpec, array: Array) -> None:
+    wanted = spec.shape
+    if wanted is not None and (
+        len(wanted) != array.ndim
+        or any(isinstance(w, int) and w != got for w, got in zip(wanted, array.shape, strict=True))
+    ):
+        raise ShapeMismatchError(f"input {spec.name!r} has shape {wanted}, got {array.shape}")
 
 
 def _step(node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bool) -> Step:

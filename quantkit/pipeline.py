@@ -46,11 +46,7 @@ class Quantization:
     table: CalibrationTable
 
     def save(self, path: str | Path, format: str = "qdq") -> None:
-        """Write the model.
-
-        Args:
-            path: The file; written beside its place and renamed.
-            format: A name of the exporter registry.
+        """Write the model in a format of the exporter registry.
 
         Raises:
             UnknownNameError: No such format.
@@ -116,6 +112,8 @@ def quantize_calibrated(
     config = config or QuantConfig()
     prepared = _prepared(model)
     quantized = quantize_model(prepared, make_plan(prepared, table, config), config)
+    if len(quantized.plan.kept_float) == len(prepared.program.nodes):
+        logger.warning("nothing is quantized: every node stays float")
     if config.bias_correction:
         quantized = correct_biases(quantized, table)
     return Quantization(replace(quantized, metadata=_metadata(table, config)), table)
@@ -280,6 +278,8 @@ def _prepared(model: str | Path | Prepared) -> Prepared:
         return model
     prepared = prepare(model)
     done = sum(note.applied for note in prepared.notes)
+    for note in prepared.notes:
+        logger.debug("%s: %s: %s", note.pass_name, note.node, note.message)
     logger.info("%s: %d nodes after %d edits", model, len(prepared.program.nodes), done)
     return prepared
 

@@ -240,10 +240,11 @@ def _product_refusal(node: Node, program: Program) -> str | None:
 
 def product_length(node: Node, program: Program) -> int | None:
     """How many products a MatMul of two activations sums up; None where it is not known."""
-    shapes = [program.specs[name].shape if name in program.specs else None for name in node.inputs]
-    sizes = [shape[-1 - position] for position, shape in enumerate(shapes) if len(shape or ()) > 1]
-    known = [size for size in sizes if isinstance(size, int)]
-    return known[0] if known and len(sizes) == len(shapes) else None
+    shapes = [spec.shape or () for name in node.inputs if (spec := program.specs.get(name))]
+    if len(shapes) < len(node.inputs) or any(len(shape) < len(shapes) for shape in shapes):
+        return None
+    sizes = [shape[-1 - position] for position, shape in enumerate(shapes)]
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _drop_idle_movement(prepared: Prepared, reasons: dict[str, str]) -> None:
@@ -266,13 +267,12 @@ def _drop_idle_movement(prepared: Prepared, reasons: dict[str, str]) -> None:
         changed = False
         for node in tuple(idle.values()):
             producer = producers.get(node.inputs[0])
-            readers = consumers.get(node.outputs[0], [])
             follows = producer is not None and is_integer(producer)
-            feeds = any(is_integer(reader) for reader in readers)
+            feeds = any(map(is_integer, consumers.get(node.outputs[0], [])))
             # A clamp's input has a wider range, which costs resolution, unless it is quantized
             # anyway: a graph input, or what another kernel reads.
             loses = producer is not None and OPS[node.op_type].rule.clamps
-            loses = loses and not any(is_integer(reader) for reader in consumers[node.inputs[0]])
+            loses = loses and not any(map(is_integer, consumers[node.inputs[0]]))
             if follows or (feeds and not loses):
                 del idle[node.name]
                 changed = True

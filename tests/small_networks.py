@@ -24,6 +24,7 @@ from quantkit.quantized_model.model import QuantizedModel, quantize_model
 from quantkit.quantized_model.qdq_reader import read_qdq
 
 OPSET = 17
+CALIBRATION_SEED, CALIBRATION_SAMPLES = 7, 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +34,15 @@ class Network:
     Attributes:
         text: The body of a graph ``(inputs) => (outputs) { nodes }``.
         input_shape: Of every input, without the batch.
-        stays_float: Op types that no integer kernel runs here.
+        kept_float: Op types that no integer kernel runs here.
+        float_in_onnxruntime: Op types that onnxruntime runs in floats, between Q and DQ.
         constants: Arrays that are not random, by name.
     """
 
     text: str
     input_shape: tuple[int, ...]
-    stays_float: frozenset[str] = frozenset()
+    kept_float: frozenset[str] = frozenset()
+    float_in_onnxruntime: frozenset[str] = frozenset()
     constants: Mapping[str, Array] = field(default_factory=dict)
 
     def model(self, seed: int = 0) -> ir.Model:
@@ -60,7 +63,9 @@ def float_model(
         assert name is not None
         if name.startswith("x"):
             continue
-        array = random_constant(rng, name, tuple(int(d) for d in value.shape or ()))
+        array = random_constant(
+            rng, name, tuple(d for d in value.shape or () if isinstance(d, int))
+        )
         array = np.asarray((constants or {}).get(name, array), np.float32)
         model.graph.inputs.remove(value)
         value.const_value = ir.tensor(array, name=name)
@@ -92,11 +97,15 @@ def random_feeds(
     return feeds
 
 
+def calibration_feeds(network: Network) -> dict[str, Array]:
+    return network.feeds(CALIBRATION_SAMPLES, seed=CALIBRATION_SEED)
+
+
 def calibrated(
-    model: ir.Model, input_shape: tuple[int, ...], samples: int = 6
+    model: ir.Model, input_shape: tuple[int, ...], samples: int = CALIBRATION_SAMPLES
 ) -> tuple[Prepared, CalibrationTable]:
     prepared = prepare(model)
-    feeds = random_feeds(model, input_shape, samples, seed=7)
+    feeds = random_feeds(model, input_shape, samples, seed=CALIBRATION_SEED)
     data = [{name: array[i : i + 1] for name, array in feeds.items()} for i in range(samples)]
     return prepared, calibrate(prepared, data)
 
@@ -198,6 +207,7 @@ NETWORKS: dict[str, Network] = {
           y = Conv(p, v)
         }""",
         (3, 7, 7),
+        float_in_onnxruntime=frozenset({"Pad"}),
     ),
     "max_pool": Network(
         """(float[N,3,9,9] x, float[4,3,3,3] w, float[2,4,1,1] v) => (float[N,2,5,5] y) {
@@ -208,11 +218,8 @@ NETWORKS: dict[str, Network] = {
         (3, 9, 9),
     ),
     "movement": Network(
-        """(float[N,4,6] x, float[4,5,1] w, float[12,3] v) => (float[N,2,3] y) {
+        """(float[N,4,6] x, float[12,3] v) => (float[N,2,3] y) {
           t = Transpose<perm = [0,2,1]>(x)
-          shape = Constant<value = int64[3] {0,5,4}>()
-          seven = Constant<value = int64[3] {0,-1,5}>()
-          axes = Constant<value = int64[1] {3}>()
           narrow = Constant<value = int64[3] {0,2,12}>()
           r = Reshape(t, narrow)
           y = MatMul(r, v)
@@ -229,6 +236,26 @@ NETWORKS: dict[str, Network] = {
         }""",
         (3, 8, 8),
     ),
+    "output_twice_read": Network(
+        """(float[N,3,8,8] x, float[3,3,3,3] w)
+          => (float[N,3,8,8] y, float[N,9] z) {
+          y = Conv<auto_pad = "SAME_LOWER">(x, w)
+          s = Add(y, y)
+          p = MaxPool<kernel_shape = [8,4], strides = [1,2]>(s)
+          z = Flatten(p)
+        }""",
+        (3, 8, 8),
+    ),
+    "grouped_1d": Network(
+        """(float[N,4,12] x, float[6,2,3] w, float[6] b, float[6,4] v) => (float[N,4] y) {
+          c = Conv<group = 2, pads = [2,0], strides = [2]>(x, w, b)
+          r = Relu(c)
+          p = GlobalAveragePool(r)
+          f = Flatten(p)
+          y = MatMul(f, v)
+        }""",
+        (4, 12),
+    ),
     "two_inputs": Network(
         """(float[N,3,4,4] x, float[N,3,4,4] x2, float[3,3,1,1] w) => (float[N,3,4,4] y) {
           s = Add(x, x2)
@@ -244,6 +271,7 @@ NETWORKS: dict[str, Network] = {
         }""",
         (3, 8, 8),
         frozenset({"Erf"}),
+        frozenset({"Erf"}),
     ),
     "read_by_both": Network(
         """(float[N,3,8,8] x, float[4,3,1,1] w, float[4,4,1,1] v)
@@ -254,6 +282,7 @@ NETWORKS: dict[str, Network] = {
         }""",
         (3, 8, 8),
         frozenset({"Erf"}),
+        frozenset({"Erf"}),
     ),
     "relu_read_twice": Network(
         """(float[N,3,8,8] x, float[3,3,1,1] w, float[3,3,1,1] v) => (float[N,3,8,8] y) {
@@ -263,7 +292,7 @@ NETWORKS: dict[str, Network] = {
           y = Conv(s, v)
         }""",
         (3, 8, 8),
-        frozenset({"Relu"}),
+        float_in_onnxruntime=frozenset({"Relu"}),
     ),
     "clip_inside_the_range": Network(
         """(float[N,3,8,8] x, float[3,3,1,1] w, float[3,3,1,1] v) => (float[N,3,8,8] y) {
@@ -274,7 +303,7 @@ NETWORKS: dict[str, Network] = {
           y = Conv(r, v)
         }""",
         (3, 8, 8),
-        frozenset({"Clip"}),
+        float_in_onnxruntime=frozenset({"Clip"}),
     ),
     "clip_of_the_input": Network(
         """(float[N,3,8,8] x, float[3,3,1,1] w) => (float[N,3,8,8] y) {
@@ -284,7 +313,7 @@ NETWORKS: dict[str, Network] = {
           y = Conv(r, w)
         }""",
         (3, 8, 8),
-        frozenset({"Clip"}),
+        float_in_onnxruntime=frozenset({"Clip"}),
     ),
     "relu_of_an_output": Network(
         """(float[N,3,8,8] x, float[3,3,1,1] w) => (float[N,3,8,8] y, float[N,3,8,8] z) {
@@ -292,7 +321,7 @@ NETWORKS: dict[str, Network] = {
           z = Relu(y)
         }""",
         (3, 8, 8),
-        frozenset({"Relu"}),
+        float_in_onnxruntime=frozenset({"Relu"}),
     ),
     "constant_operand": Network(
         """(float[N,6,10] x, float[10,12] w, float[12] b, float[12,5] v) => (float[N,6,5] y) {
@@ -301,6 +330,5 @@ NETWORKS: dict[str, Network] = {
           y = MatMul(s, v)
         }""",
         (6, 10),
-        frozenset({"Add"}),
     ),
 }

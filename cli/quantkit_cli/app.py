@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a limit asked for was missed; 2 bad usage, model or data; 
 Nothing here imports the library before a command runs.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, inspect, calibrate, export, quantize, verify, report):
-    app.command()(command)
+    app.command(command.__name__)(command)
 
 
 def _show_version(value: bool) -> None:
@@ -65,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     console.set_up_logging()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name must not fail on an ASCII terminal
+            stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(args=given or ["--help"], prog_name="quantkit", standalone_mode=False)

@@ -37,7 +37,10 @@ def calibrate(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Run the float model over DATA once and write the ranges of its tensors."""
+    """Run MODEL over DATA once and write the ranges of its tensors.
+
+    The file serves any number of `quantkit export` with any options.
+    """
     from quantkit.pipeline import calibrate as run
 
     preprocessing = options.chosen_preprocessing(

@@ -133,6 +133,7 @@ def print_table(
     rows: Sequence[Sequence[str]],
     *,
     right: Collection[str] = (),
+    name: str | None = None,
     title: str | None = None,
 ) -> None:
     """Print a table to stdout; cells are never cut off unless the terminal is too narrow.
@@ -141,25 +142,13 @@ def print_table(
         columns: Their headings.
         rows: One text per column.
         right: Headings of the columns that are aligned to the right (numbers).
+        name: Heading of the column of layers' names, shortened on a narrow terminal.
         title: A line above it.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from quantkit.reporting.terminal_table import make_console, make_table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(
-            Text(column), justify="right" if column in right else "left", overflow="fold"
-        )
-    for row in rows:
-        # Text: brackets in a node's name are no markup.
-        table.add_row(*(Text(cell) for cell in row))
     if title is not None:
         print(f"{title}\n")
-    # In a file or pipe a row is one line, however long.
-    width = None if sys.stdout.isatty() else 10_000
-    console = Console(width=width, highlight=False, soft_wrap=False)
-    console.print(table)
+    console = make_console()
+    console.print(make_table(columns, rows, width=console.width, right=right, name=name))
     print()

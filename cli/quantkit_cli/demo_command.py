@@ -18,7 +18,11 @@ def demo(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Quantize the bundled MobileNet (handwritten digits), verify it, report; then damage it."""
+    """Run the whole job on the bundled network, then a damaged case.
+
+    Calibrates, quantizes, verifies and reports a MobileNet that reads handwritten digits, and does
+    it again with one weight scale per layer. Takes some seconds.
+    """
     model, calibration, evaluation = _copy_bundled(output)
     table, quantized = output / "digits.calib.npz", output / "digits.int8.onnx"
     damaged = output / "digits.per_tensor.onnx"

@@ -38,7 +38,10 @@ def export(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Write MODEL in integers: from its calibration file, or converted from a quantized file."""
+    """Write an integer model from a calibration file.
+
+    Without --calibration, MODEL is quantized already and is converted to --format as it is.
+    """
     from quantkit.calibration.table import CalibrationTable
     from quantkit.config import QuantConfig
     from quantkit.errors import ConfigError

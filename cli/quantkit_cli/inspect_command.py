@@ -23,7 +23,11 @@ def inspect(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Show every layer: shape, cost, int8 or why it stays float; what was folded; what is saved."""
+    """Show what every layer costs, and what stays float and why.
+
+    Also what was folded on the way, and what depthwise separable blocks save against standard
+    convolutions. No data are needed.
+    """
     from quantkit.graph.cost import model_cost
     from quantkit.passes.prepare import prepare
     from quantkit.plan import candidate_refusals
@@ -107,8 +111,9 @@ def _print(model: str, facts: Mapping[str, Any]) -> None:
     ends = ", ".join(f"{end['name']} {_shape(end['shape'])}" for end in facts["inputs"])
     results = ", ".join(f"{end['name']} {_shape(end['shape'])}" for end in facts["outputs"])
     print(f"{model}: {ends} -> {results}\n")
+    ops = {layer["name"]: layer["op"] for layer in facts["layers"]}
     print_table(
-        ("layer", "op", "output", "MACs", "parameters", "arithmetic"),
+        ("layer", "op", "output", "MACs", "params", "runs as"),
         [
             (
                 layer["name"],
@@ -116,15 +121,27 @@ def _print(model: str, facts: Mapping[str, Any]) -> None:
                 _shape(layer["output_shape"]),
                 _count(layer["macs"]),
                 _count(layer["parameters"]),
-                _arithmetic(layer),
+                _arithmetic(layer, ops),
             )
             for layer in facts["layers"]
         ],
-        right=("MACs", "parameters"),
+        right=("MACs", "params"),
+        name="layer",
     )
+    _print_float(facts["layers"])
     _print_preparation(facts["preparation"])
     _print_blocks(facts["separable_blocks"], facts["totals"])
     _print_totals(facts["totals"])
+
+
+def _print_float(layers: list[dict[str, Any]]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer["float_reason"] is not None:
+            reasons.setdefault(layer["float_reason"], []).append(layer["name"])
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        print(f"stays float: {', '.join(names[:5])}{more}: {reason}")
 
 
 def _print_preparation(notes: list[dict[str, Any]]) -> None:
@@ -147,11 +164,10 @@ def _print_blocks(blocks: list[dict[str, Any]], totals: Mapping[str, Any]) -> No
     if not blocks:
         return
     print_table(
-        ("depthwise", "pointwise", "N", "D_K", "MACs", "standard conv", "ratio"),
+        ("depthwise", "N", "D_K", "MACs", "standard conv", "ratio"),
         [
             (
                 block["depthwise"],
-                block["pointwise"],
                 str(block["output_channels"]),
                 "x".join(str(size) for size in block["kernel"]),
                 _count(block["macs"]),
@@ -161,7 +177,9 @@ def _print_blocks(blocks: list[dict[str, Any]], totals: Mapping[str, Any]) -> No
             for block in blocks
         ],
         right=("N", "MACs", "standard conv", "ratio"),
-        title=f"{len(blocks)} depthwise separable blocks; ratio to a standard conv: 1/N + 1/D_K^2",
+        name="depthwise",
+        title=f"{len(blocks)} depthwise separable blocks, each with the pointwise conv behind it;\n"
+        "ratio to a standard conv: 1/N + 1/D_K^2",
     )
     print(
         f"saved against standard convolutions: {_millions(totals['saved_macs'])} of "
@@ -174,7 +192,7 @@ def _print_totals(totals: Mapping[str, Any]) -> None:
     unknown = totals["macs_unknown"]
     print(
         f"total: {'at least ' if unknown else ''}{_millions(totals['macs'])} MACs "
-        f"and {_count(totals['parameters'])} parameters per sample"
+        f"per sample, {totals['parameters']:,} parameters"
     )
     if totals["macs"]:
         counted = "counted " if unknown else ""
@@ -187,12 +205,11 @@ def _print_totals(totals: Mapping[str, Any]) -> None:
         )
 
 
-def _arithmetic(layer: Mapping[str, Any]) -> str:
+def _arithmetic(layer: Mapping[str, Any], ops: Mapping[str, str]) -> str:
     if layer["float_reason"] is not None:
-        return f"float: {layer['float_reason']}"
-    if layer["absorbed_by"] is not None:
-        return f"int8, in {layer['absorbed_by']}"
-    return "int8"
+        return "float"
+    # A clamp costs nothing: it is the range of the codes that its producer writes.
+    return "int8" if layer["absorbed_by"] is None else f"in {ops[layer['absorbed_by']]}"
 
 
 def _shape(shape: list[int | str | None] | None) -> str:
@@ -207,4 +224,4 @@ def _count(count: int | None) -> str:
 
 
 def _millions(count: int) -> str:
-    return f"{count / 1e6:,.1f} M"
+    return f"{count / 1e6:,.1f} M" if count >= 1_000_000 else f"{count:,}"

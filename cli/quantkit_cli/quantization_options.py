@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from quantkit.config import QuantConfig
     from quantkit.quantized_model.model import QuantizedModel
 
+_SHOWN = 5
+
 Recipe = Annotated[
     Path | None,
     typer.Option("--recipe", help="A TOML file with these choices; options given here win."),
@@ -102,13 +104,16 @@ def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Say what was written, what stays float, and what was done on the way."""
-    for note in facts["notes"]:
+    notes = facts["notes"]
+    for note in notes[:_SHOWN]:
         print(note)
+    if len(notes) > _SHOWN:
+        print(f"and {len(notes) - _SHOWN} more notes; --json lists all of them")
     kept = facts["kept_float"]
-    for name, reason in list(kept.items())[:10]:
+    for name, reason in list(kept.items())[:_SHOWN]:
         print(f"stays float: {name}: {reason}")
-    if len(kept) > 10:
-        print(f"stays float: {len(kept) - 10} more; --json lists all of them")
+    if len(kept) > _SHOWN:
+        print(f"stays float: {len(kept) - _SHOWN} more; --json lists all of them")
     share = facts["int8_mac_percent"]
     integer = "" if share is None else f"; {share:.1f} % of multiply-accumulates in integers"
     print(

@@ -45,7 +45,7 @@ def quantize(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Calibrate MODEL on DATA, quantize it and write it: `calibrate` and `export` in one."""
+    """Calibrate MODEL on DATA and write it in integers, in one go."""
     from quantkit.errors import ConfigError
     from quantkit.exporters.contract import EXPORTERS
     from quantkit.pipeline import quantize as run

@@ -47,7 +47,11 @@ def report(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Measure FLOAT against QUANTIZED: accuracy, agreement, SQNR per layer, size and latency."""
+    """Measure what quantization cost: accuracy, layers, size, speed.
+
+    Names the layers that lose most and the option to try. The preprocessing of pictures is the one
+    stored in QUANTIZED unless given here.
+    """
     from quantkit.pipeline import report as run
 
     preprocessing = options.chosen_preprocessing(

@@ -43,7 +43,11 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Compare the integer session with onnxruntime and the float reference, layer by layer."""
+    """Compare the integers of every layer with onnxruntime's.
+
+    Exit code 1, and the first layer that differs, where the integer session and onnxruntime
+    disagree given equal inputs. The float reference is shown beside them.
+    """
     from quantkit.errors import AccuracyError
     from quantkit.pipeline import verify as run
 
@@ -114,9 +118,9 @@ def _counts(difference: CodeDifference) -> dict[str, int]:
 def _print(model: Path, found: Verification) -> None:
     print(
         f"{model}: integer session ({found.arithmetic} arithmetic) against onnxruntime, "
-        f"{found.samples} samples\n"
-        "Differing codes (largest difference): alone = equal inputs; so far = from the "
-        "network's input;\nfloat = the op in floats. Largest sum = proved bound of the int32 "
+        f"{_count(found.samples, 'sample')}\n"
+        "\nDiffering codes (largest difference): alone = equal inputs; so far = from the\n"
+        "network's input; float = the op in floats. Largest sum = proved bound of the int32\n"
         "accumulator.\n"
     )
     numbers = ("codes", "alone", "so far", "float", "largest sum")
@@ -135,13 +139,15 @@ def _print(model: Path, found: Verification) -> None:
             for layer in found.layers
         ],
         right=numbers,
+        name="layer",
     )
     for name, reason in found.float_islands.items():
         print(f"float island: {name}: {reason}")
     for name in found.not_compared:
         print(f"not compared: {name}: onnxruntime does not show the codes it reads")
     if found.same_class is not None:
-        print(f"same class as onnxruntime: {found.same_class} of {found.samples} samples")
+        samples = _count(found.samples, "sample")
+        print(f"same class as onnxruntime: {found.same_class} of {samples}")
     print(f"largest difference of an output: {found.largest_output_difference:.6g}")
     total = sum(layer.isolated.total for layer in found.layers)
     wrong = sum(layer.isolated.mismatches for layer in found.layers)
@@ -149,9 +155,13 @@ def _print(model: Path, found: Verification) -> None:
     by = f", by up to {largest}" if wrong else ""
     print(
         f"{'PASS' if found.passed else 'FAIL'}: {wrong:,} of {total:,} codes of "
-        f"{len(found.layers)} layers differ given equal inputs "
+        f"{_count(len(found.layers), 'layer')} differ given equal inputs "
         f"({100 * wrong / total:.4f} %{by}; allowed: {_allowed(found)})"
     )
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _allowed(found: Verification) -> str:

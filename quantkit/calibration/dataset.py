@@ -172,7 +172,9 @@ def _open_path(
     path: Path, inputs: Sequence[TensorSpec], preprocessing: Preprocessing | None
 ) -> PictureSource | ArraySource:
     if not path.exists():
-        raise CalibrationError(f"data {str(path)!r} does not exist")
+        raise CalibrationError(
+            f"data {str(path)!r} does not exist; give a folder of pictures, an .npy or an .npz"
+        )
     suffix = path.suffix.lower()
     if path.is_dir() or is_picture(path):
         return open_pictures(path, inputs, preprocessing)

@@ -89,8 +89,9 @@ def _read_csv(path: Path) -> dict[str, int]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if not {"file", "label"} <= set(reader.fieldnames or ()):
+                found = ",".join(reader.fieldnames or ()) or "empty"
                 raise CalibrationError(
-                    f"labels {str(path)!r}: the first line is {reader.fieldnames}, "
+                    f"labels {str(path)!r}: the first line is {found}, "
                     "expected the header file,label"
                 )
             for row in reader:

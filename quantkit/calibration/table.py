@@ -116,7 +116,9 @@ class CalibrationTable:
         path = Path(path)
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
-            raise CalibrationError(f"calibration file {str(path)!r} {what}")
+            raise CalibrationError(
+                f"calibration file {str(path)!r} {what}; `quantkit calibrate` writes one"
+            )
         try:
             return _read(path)
         except TableMismatchError:

@@ -2,9 +2,12 @@
 
 Every quantized value passes through one Q/DQ pair, every weight and bias through a
 DequantizeLinear; onnxruntime fuses the groups ``DQ -> op -> Q`` into its integer kernels. A clamp
-that saturation to the output's codes already performs is left out. Names follow onnxruntime's own
-quantizer, so that other tools find the tensors: ``X_QuantizeLinear_Output``,
-``X_DequantizeLinear_Output``, ``X_scale``, ``X_zero_point``, ``W_quantized``.
+that saturation to the output's codes already performs is left out; a node that shall stay float is
+parted from the Q/DQ pairs around it, or onnxruntime would fuse it all the same.
+
+Names follow onnxruntime's own quantizer, so that other tools find the tensors:
+``X_QuantizeLinear_Output``, ``X_DequantizeLinear_Output``, ``X_scale``, ``X_zero_point``,
+``W_quantized``.
 """
 
 from pathlib import Path
@@ -16,7 +19,7 @@ import onnx_ir.passes.common as common
 from quantkit.exporters.contract import EXPORTERS
 from quantkit.graph.model_io import save_model, write_metadata
 from quantkit.graph.program import Node
-from quantkit.graph.surgery import add_constant, bypass
+from quantkit.graph.surgery import add_constant, bypass, unused_name
 from quantkit.numerics.affine import QuantizedTensor, QuantParams
 from quantkit.ops.clamp import clamp_is_implied
 from quantkit.ops.contract import OPS
@@ -49,12 +52,42 @@ def qdq_graph(model: QuantizedModel) -> ir.Model:
     for value in (*graph.inputs, *(output for node in tuple(graph) for output in node.outputs)):
         if value.name in params:
             _insert_pair(graph, value, params[value.name])
+    for node in tuple(graph):
+        if node.name in model.plan.kept_float and node.op_type in _fusible_ops():
+            _keep_float(node)
     common.RemoveUnusedNodesPass()(result)
     common.TopologicalSortPass()(result)
     result.producer_name = "quantkit"
-    result.metadata_props.clear()
+    result.producer_version = model.metadata.get("version")
     write_metadata(result, model.metadata)
     return result
+
+
+def _fusible_ops() -> set[str]:
+    """Op types that onnxruntime takes into integers wherever Q/DQ surround them, asked or not.
+
+    It even quantizes a float weight for that, per tensor (``weight_bias_quantization.cc``). What
+    only moves or clamps values is exact either way.
+    """
+    return {"ConvTranspose", *(name for name in OPS if OPS[name].rule.output != "same_as_input")}
+
+
+def _keep_float(node: ir.Node) -> None:
+    """A Clip without bounds, which does nothing, parts the node from a DQ before it."""
+    source = node.inputs[0]
+    producer = source.producer() if source is not None else None
+    if source is None or producer is None or producer.op_type != "DequantizeLinear":
+        return
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    barrier = ir.node("Clip", [source], name=f"{node.name}_stays_float")
+    output = barrier.outputs[0]
+    output.name = unused_name(graph, f"{node.name}_stays_float_Output")
+    output.type, output.shape = source.type, source.shape
+    graph.insert_before(node, barrier)
+    for position, value in enumerate(node.inputs):
+        if value is source:
+            node.replace_input_with(position, output)
 
 
 def _is_implied_clamp(node: Node, model: QuantizedModel) -> bool:
@@ -113,7 +146,7 @@ def _dequantized_constant(
     attributes = {} if tensor.params.axis is None else {"axis": tensor.params.axis}
     node = ir.node("DequantizeLinear", inputs, attributes, name=f"{name}_DequantizeLinear")
     output = node.outputs[0]
-    output.name = f"{name}_DequantizeLinear_Output"
+    output.name = unused_name(graph, f"{name}_DequantizeLinear_Output")
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape(tensor.data.shape)
     graph.insert_before(reader, node)
@@ -129,14 +162,14 @@ def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams) -> None:
     scale, zero_point = _parameters(graph, name, params)
     quantize = ir.node("QuantizeLinear", [value, scale, zero_point], name=f"{name}_QuantizeLinear")
     codes = quantize.outputs[0]
-    codes.name = f"{name}_QuantizeLinear_Output"
+    codes.name = unused_name(graph, f"{name}_QuantizeLinear_Output")
     codes.type = ir.TensorType(ir.DataType.from_numpy(params.dtype))
     codes.shape = value.shape
     dequantize = ir.node(
         "DequantizeLinear", [codes, scale, zero_point], name=f"{name}_DequantizeLinear"
     )
     real = dequantize.outputs[0]
-    real.name = f"{name}_DequantizeLinear_Output"
+    real.name = unused_name(graph, f"{name}_DequantizeLinear_Output")
     real.type, real.shape = value.type, value.shape
     producer = value.producer()
     if producer is None:
@@ -149,7 +182,7 @@ def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams) -> None:
     if is_output:
         position = next(i for i, output in enumerate(graph.outputs) if output is value)
         graph.outputs[position] = real
-        value.name = f"{name}_QuantizeLinear_Input"
+        value.name = unused_name(graph, f"{name}_QuantizeLinear_Input")
         real.name = name
 
 

@@ -3,6 +3,8 @@
 - ``program``: a graph as plain frozen data (nodes, constants, shapes): what kernels, plan and
   reports read. No ONNX library is needed to use it.
 - ``model_io``: load, check and save models; digests; opset conversion; metadata.
+- ``model_checks``: what makes a file unusable: not ONNX, truncated, NaN in a weight ...
+- ``digest``: SHA-256 over a graph's content, however it is stored.
 - ``surgery``: the few edits of an ``onnx_ir`` graph that passes and exporters share.
 - ``cost``: multiply-accumulates, parameters and bytes per node.
 - ``node_evaluation``: one node on arrays, for constant folding and ops without a float form.

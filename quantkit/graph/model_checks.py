@@ -47,7 +47,7 @@ def check_file(path: Path) -> None:
         raise ModelError(f"{str(path)!r} is not an ONNX model: it has no nodes")
     try:
         onnx.checker.check_model(str(path), full_check=False)
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except (onnx.checker.ValidationError, ValueError, TypeError) as error:
         raise ModelError(f"{str(path)!r} is not a valid ONNX model: {first_line(error)}") from error
 
 

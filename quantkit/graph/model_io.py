@@ -16,7 +16,7 @@ from onnx import version_converter
 from quantkit.errors import ModelError, UnsupportedModelError
 from quantkit.graph.digest import GraphDigest
 from quantkit.graph.model_checks import check_file, first_line, refuse_non_finite_weights
-from quantkit.graph.program import Array, AttributeValue, Node, Program, TensorSpec
+from quantkit.graph.program import Array, AttributeValue, Dimension, Node, Program, TensorSpec
 
 OLDEST_OPSET = 11
 # QuantizeLinear and DequantizeLinear have a channel axis from here on.
@@ -262,12 +262,18 @@ def _attribute_value(attribute: ir.Attr) -> AttributeValue | None:
 def _spec_of(value: ir.Value) -> TensorSpec:
     shape = None
     if value.shape is not None:
-        shape = tuple(d if isinstance(d, int) else d.value for d in value.shape)
+        shape = tuple(_dimension(size) for size in value.shape)
     try:
         dtype = value.dtype.numpy() if value.dtype is not None else np.dtype(np.void)
     except TypeError:  # strings have no fixed NumPy dtype
         dtype = np.dtype(np.object_)
     return TensorSpec(value.name or "", dtype, shape)
+
+
+def _dimension(size: int | ir.SymbolicDim) -> Dimension:
+    if isinstance(size, int):
+        return size if size >= 0 else None  # some exporters write -1 for an open dimension
+    return size.value
 
 
 def _initializer_bytes(model: ir.Model) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from quantkit.graph.surgery import add_constant, replace_node
-from quantkit.passes.fold_batch_norm import batch_norm_affine
+from quantkit.passes.fold_batch_norm import Affine, batch_norm_affine
 from quantkit.passes.note import PassNote
 
 # Batch, channel and one to three spatial axes; of other types onnxruntime has no Conv.
@@ -20,44 +20,45 @@ def batch_norm_to_affine(model: ir.Model) -> list[PassNote]:
     """Replace every BatchNormalization whose shape allows it; one note per BN."""
     notes: list[PassNote] = []
     for node in tuple(model.graph):
-        if node.op_type != "BatchNormalization" or node.domain != "":
-            continue
-        affine, reason = batch_norm_affine(node)
-        source = node.inputs[0]
-        if reason is None and (source is None or source.shape is None):
-            reason = "the rank of its input is not known"
-        elif reason is None and source is not None and len(source.shape or ()) not in _RANKS:
-            axes = len(source.shape or ())
-            reason = f"no Conv can stand for it: its input has {axes} axes, a Conv's has 3 to 5"
-        elif reason is None and source is not None and _dtype(source) not in _TYPES:
-            reason = f"onnxruntime has no Conv for {_dtype(source)}"
-        if reason is not None or affine is None or source is None or source.shape is None:
-            notes.append(_note(node, False, reason or "stays"))
-            continue
-        channels, spatial = affine.factor.size, len(source.shape) - 2
-        dtype = _dtype(source)
-        graph = model.graph
-        weight = affine.factor.reshape(channels, *[1] * (spatial + 1)).astype(dtype)
-        conv = ir.node(
-            "Conv",
-            [
-                source,
-                add_constant(graph, f"{node.name}.weight", weight),
-                add_constant(graph, f"{node.name}.bias", affine.offset.astype(dtype)),
-            ],
-            {"group": channels, "kernel_shape": [1] * spatial},
-            name=node.name,
-        )
-        if len(node.outputs) > 1:
-            node.resize_outputs(1)
-        replace_node(node, conv)
-        notes.append(_note(node, True, "now a depthwise 1x1 Conv"))
+        if node.op_type == "BatchNormalization" and node.domain == "":
+            affine, reason = batch_norm_affine(node)
+            if affine is not None:
+                reason = _replace_by_conv(model.graph, node, affine)
+            message = reason or "now a depthwise 1x1 Conv"
+            notes.append(
+                PassNote("batch_norm_to_affine", node.name or "", node.op_type, not reason, message)
+            )
     return notes
+
+
+def _replace_by_conv(graph: ir.Graph, node: ir.Node, affine: Affine) -> str | None:
+    """Put a Conv in the place of the BN; the reason where that is not possible."""
+    source = node.inputs[0]
+    if source is None or source.shape is None:
+        return "the rank of its input is not known"
+    rank, dtype = len(source.shape), _dtype(source)
+    if rank not in _RANKS:
+        return f"no Conv can stand for it: its input has {rank} axes, a Conv's has 3 to 5"
+    if dtype not in _TYPES:
+        return f"onnxruntime has no Conv for {dtype}"
+    with np.errstate(over="ignore"):
+        weight, bias = affine.factor.astype(dtype), affine.offset.astype(dtype)
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        return f"its factor or offset is not finite as {dtype}"
+    inputs = [
+        source,
+        add_constant(graph, f"{node.name}.weight", weight.reshape(-1, *[1] * (rank - 1))),
+        add_constant(graph, f"{node.name}.bias", bias),
+    ]
+    if len(node.outputs) > 1:
+        node.resize_outputs(1)
+    attributes: dict[str, int | list[int]] = {
+        "group": weight.size,
+        "kernel_shape": [1] * (rank - 2),
+    }
+    replace_node(node, ir.node("Conv", inputs, attributes, name=node.name))
+    return None
 
 
 def _dtype(value: ir.Value) -> np.dtype[np.generic]:
     return value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
-
-
-def _note(node: ir.Node, applied: bool, message: str) -> PassNote:
-    return PassNote("batch_norm_to_affine", node.name or "", node.op_type, applied, message)

@@ -64,7 +64,9 @@ def fold_batch_norm(model: ir.Model) -> list[PassNote]:
                 node.resize_outputs(1)
             folded = node.inputs[0]
             assert folded is not None
+            name = node.outputs[0].name
             bypass(node, folded)
+            folded.name = name  # a name keeps its meaning: the value is the BN's output now
             message = f"folded into {producer.name} ({producer.op_type})"
             notes.append(_note(node, True, message))
         else:

@@ -85,7 +85,7 @@ def _is_no_tensor(value: ir.Value, declared: ir.TypeProtocol | None) -> bool:
     if declared is not None or node is None:
         return declared is not None and not isinstance(declared, ir.TensorType)
     if node.op_type in ("Identity", "If", "Loop"):
-        return value.shape is None  # or a tensor of unknown rank: nothing is lost
+        return value.shape is None or len(value.shape) == 0
     return node.op_type.startswith(("Sequence", "SplitToSequence", "Optional"))
 
 
@@ -144,7 +144,7 @@ def _static_target(node: ir.Node) -> Array | None:
                 return None
             result.append(dimension)
         elif (
-            dimension.value is not None
+            dimension.value not in (None, "?")  # "?" may stand for two different sizes
             and axis < len(data.shape)
             and (data.shape[axis] == dimension)
         ):

@@ -13,7 +13,7 @@ from quantkit.passes.note import PassNote
 def fold_pad(model: ir.Model) -> list[PassNote]:
     """Fold every Pad whose readers are all Convs; one note per Pad."""
     notes: list[PassNote] = []
-    for node in tuple(model.graph):
+    for node in reversed(tuple(model.graph)):  # of two Pads in a row both fold
         if node.op_type != "Pad" or node.domain != "":
             continue
         pads, reason = _spatial_pads(node)

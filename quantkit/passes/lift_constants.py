@@ -1,4 +1,7 @@
-"""Constant nodes become initializers, local functions are inlined, every node gets a name."""
+"""Constant nodes become initializers, local functions are inlined, every node gets a name.
+
+Dimensions of -1, which some exporters write for an open dimension, become open ones.
+"""
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +22,7 @@ def lift_constants(model: ir.Model) -> list[PassNote]:
         model.ir_version = _IR_VERSION_OF_OPTIONAL_INPUTS
     common.TopologicalSortPass()(model)
     _name_nodes(model.graph)
+    _open_negative_dimensions(model)
     notes: list[PassNote] = []
     for node in tuple(model.graph.all_nodes()):
         if node.op_type == "Constant" and node.domain == "" and node.graph is not None:
@@ -69,6 +73,16 @@ def _tensor_of(node: ir.Node) -> ir.TensorProtocol | None:
                 strings = [text.encode() for text in attribute.as_strings()]
                 return ir.StringTensor(np.array(strings, object), name=name)
     return None
+
+
+def _open_negative_dimensions(model: ir.Model) -> None:
+    values = [value for graph in model.graphs() for value in (*graph.inputs, *graph.outputs)]
+    values += [output for node in model.graph.all_nodes() for output in node.outputs]
+    for value in values:
+        if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+            value.shape = ir.Shape(
+                [None if isinstance(size, int) and size < 0 else size for size in value.shape]
+            )
 
 
 def _name_nodes(graph: ir.Graph) -> None:

@@ -81,7 +81,7 @@ def prepare(source: str | Path | ir.Model) -> Prepared:
         refuse_non_finite_weights(model)
     else:
         model = load_model(source)
-    _refuse_quantized(model)
+    _refuse_quantized(model, "the model" if isinstance(source, ir.Model) else repr(str(source)))
     digest = f"{model_digest(model)}:{PREPARATION_VERSION}"
     notes: list[PassNote] = []
     opset = model.opset_imports.get("", 1)
@@ -103,7 +103,7 @@ def finish(model: ir.Model, notes: list[PassNote], digest: str) -> Prepared:
     return Prepared(model, program_of(model), clamps, (*notes, *clamp_notes), digest)
 
 
-def _refuse_quantized(model: ir.Model) -> None:
+def _refuse_quantized(model: ir.Model, name: str) -> None:
     quantized = [
         node
         for node in model.graph
@@ -113,7 +113,7 @@ def _refuse_quantized(model: ir.Model) -> None:
     if quantized:
         first = quantized[0]
         raise UnsupportedModelError(
-            f"the model is already quantized ({len(quantized)} quantized nodes, the first is "
+            f"{name} is already quantized ({len(quantized)} quantized nodes, the first is "
             f"{first.name or first.op_type!r}); give the float model, or use `quantkit export` "
             "and `quantkit verify`, which read quantized models"
         )

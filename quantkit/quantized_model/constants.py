@@ -81,7 +81,8 @@ def quantize_weight(
         natural = np.full_like(natural, natural.max(initial=0.0))
     scale = _needed_scale(natural, offsets, float(x_params.scale))
     for _ in range(32):
-        params = _weight_params(scale, x_params, axis if per_channel else None)
+        # One channel has one scale: files cannot tell the two apart.
+        params = _weight_params(scale, x_params, axis if per_channel and len(rows) > 1 else None)
         steps = np.broadcast_to(params.scale.astype(np.float64), len(rows))
         row_codes = np.clip(np.rint(rows / steps[:, None]), -weight_qmax, weight_qmax)
         bias_q = quantize_bias(offsets, x_params, params)
@@ -95,10 +96,7 @@ def quantize_weight(
         QuantizedTensor(np.ascontiguousarray(codes), params),
         None if bias is None else bias_q,
         int(bounds.max(initial=0)),
-        # A nanoscale tolerance: float32's rounding of the scale is no raise.
-        tuple(
-            int(c) for c in np.flatnonzero((scale > natural * (1 + 1e-6)) & _used(rows, offsets))
-        ),
+        tuple(int(channel) for channel in np.flatnonzero(scale > natural)),
     )
 
 
@@ -154,17 +152,18 @@ def quantize_operand(array: Array, params: QuantParams) -> QuantizedTensor:
 
 
 def _needed_scale(natural: Float64Array, offsets: Float64Array, x_scale: float) -> Float64Array:
-    """Cases 1 and 2 of :func:`quantize_weight`."""
+    """Cases 1 and 2 of :func:`quantize_weight`; 0 for a channel without weights and bias."""
     for_bias = np.abs(offsets) / (x_scale * _BIAS_MAX)
     scale = np.maximum(natural, for_bias)
     smallest = max(SMALLEST_SCALE, 2 * SMALLEST_SCALE / x_scale)
-    return np.where(scale > 0, np.maximum(scale, smallest), 1.0)
+    return np.where(scale > 0, np.maximum(scale, smallest), 0.0)
 
 
 def _weight_params(scale: Float64Array, x_params: QuantParams, axis: int | None) -> QuantParams:
     """int8 parameters with these scales, or the largest of them where ``axis`` is None."""
-    with np.errstate(over="ignore"):
-        rounded = (scale if axis is not None else scale.max(initial=0.0)).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        chosen = scale if axis is not None else scale.max(initial=0.0)
+        rounded = np.where(chosen > 0, chosen, 1.0).astype(np.float32)
         product = rounded * x_params.scale
     if not (np.isfinite(rounded).all() and np.isfinite(product).all()):
         raise NonFiniteRangeError(
@@ -173,11 +172,6 @@ def _weight_params(scale: Float64Array, x_params: QuantParams, axis: int | None)
         )
     zero_point = np.zeros(rounded.shape, np.int32)
     return QuantParams(np.asarray(rounded), zero_point, np.dtype(np.int8), axis)
-
-
-def _used(rows: Float64Array, offsets: Float64Array) -> npt.NDArray[np.bool_]:
-    """Channels that are not entirely zero."""
-    return np.asarray((rows != 0).any(axis=1) | (offsets != 0))
 
 
 def _row_bounds(rows: Int64Array, bias_q: IntegerArray | None, x_params: QuantParams) -> Int64Array:

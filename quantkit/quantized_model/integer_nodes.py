@@ -24,30 +24,27 @@ Constants = dict[str, QuantizedTensor]
 _BIAS_SCALE_TOLERANCE = 0.01
 
 
-def pass_params_through_clamps(prepared: Prepared, params: Params) -> None:
-    """``Conv -> Relu -> Q``: the Conv writes the codes of the Relu's output.
-
-    Only where saturating to those codes is the clamp; onnxruntime leaves any other pair in floats.
-    """
-    for node in reversed(prepared.program.nodes):
-        source, output = node.inputs[:1], node.outputs[0]
-        if node.name not in prepared.clamps or source[0] in params or output not in params:
-            continue
-        constants = [prepared.program.constants.get(name) for name in node.inputs]
-        if clamp_is_implied(node, constants, params[output]):
-            params[source[0]] = params[output]
-
-
 def float_nodes(
-    prepared: Prepared, params: Mapping[str, QuantParams], constants: Constants
+    prepared: Prepared, params: Params, constants: Constants, kept: Mapping[str, str]
 ) -> dict[str, str]:
     """Name of every node that stays float -> the reason.
 
-    Constant operands and float biases of integer nodes are added to ``constants``.
+    Args:
+        prepared: The graph without its Q/DQ nodes.
+        params: Of the values that are quantized in the file; those of clamped values are added.
+        constants: Codes of the file's constants; operands and float biases of integer nodes are
+            added.
+        kept: Nodes that the file keeps float, with the reason.
     """
+    passed = _pass_params_through_clamps(prepared, params)
     reasons: dict[str, str] = {}
     for node in prepared.program.nodes:
-        reason = op_refusal(node, prepared.program)
+        absorber = prepared.clamps.get(node.name)
+        if absorber in reasons and node.inputs[0] in passed:
+            del params[node.inputs[0]]
+            reasons[node.name] = f"clamps {absorber}, which stays float"
+            continue
+        reason = kept.get(node.name) or op_refusal(node, prepared.program)
         if reason is None:
             reason = _data_refusal(node, prepared, params, constants)
         if reason is None:
@@ -55,6 +52,23 @@ def float_nodes(
         if reason is not None:
             reasons[node.name] = reason
     return reasons
+
+
+def _pass_params_through_clamps(prepared: Prepared, params: Params) -> set[str]:
+    """``Conv -> Relu -> Q``: the Conv writes the codes of the Relu's output.
+
+    Only where saturating to those codes is the clamp; onnxruntime leaves any other pair in floats.
+    """
+    passed: set[str] = set()
+    for node in reversed(prepared.program.nodes):
+        source, output = node.inputs[0] if node.inputs else "", node.outputs[0]
+        if node.name not in prepared.clamps or source in params or output not in params:
+            continue
+        constants = [prepared.program.constants.get(name) for name in node.inputs]
+        if clamp_is_implied(node, constants, params[output]):
+            params[source] = params[output]
+            passed.add(source)
+    return passed
 
 
 def _data_refusal(

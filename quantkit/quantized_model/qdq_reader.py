@@ -11,7 +11,6 @@ The Q/DQ nodes are taken out of the graph and become parameters:
 Which nodes are integer then is decided in ``integer_nodes``.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +21,12 @@ from quantkit.errors import ModelError, UnsupportedModelError
 from quantkit.graph.model_io import load_model, model_digest, program_of, read_metadata
 from quantkit.graph.surgery import add_constant, bypass, constant_array, unused_name
 from quantkit.numerics.affine import QuantizedTensor, QuantParams
-from quantkit.ops.contract import OPS
 from quantkit.passes.fold_constants import infer_shapes
 from quantkit.passes.lift_constants import lift_constants
 from quantkit.passes.mark_clamps import mark_clamps
 from quantkit.passes.prepare import Prepared
 from quantkit.plan import QuantPlan, data_values
-from quantkit.quantized_model.integer_nodes import float_nodes, pass_params_through_clamps
+from quantkit.quantized_model.integer_nodes import float_nodes
 from quantkit.quantized_model.model import QuantizedModel, node_bound, weight_and_bias
 from quantkit.quantized_model.qdq_params import (
     constant_codes,
@@ -47,6 +45,7 @@ class _Found:
     params: dict[str, QuantParams]
     constants: dict[str, QuantizedTensor]
     code_tensors: dict[str, str]
+    kept_float: dict[str, str]
 
 
 def read_qdq(path: str | Path) -> QuantizedModel:
@@ -66,10 +65,16 @@ def read_qdq(path: str | Path) -> QuantizedModel:
             "`quantkit quantize` makes a quantized model of it"
         )
     infer_shapes(model)
-    found = _Found({}, {}, {})
+    found = _Found({}, {}, {}, {})
     for node in tuple(model.graph):
         if is_dequantize(node):
             _take_out(model.graph, node, found)
+    for node in tuple(model.graph):
+        if _does_nothing(node):
+            readers = [str(use.node.name) for use in node.outputs[0].uses()]
+            found.kept_float.update(dict.fromkeys(readers, "the file keeps it from being fused"))
+            assert node.inputs[0] is not None
+            bypass(node, node.inputs[0])
     common.RemoveUnusedNodesPass()(model)
     left = [node for node in model.graph if is_quantize(node) or is_dequantize(node)]
     if left:
@@ -82,11 +87,21 @@ def read_qdq(path: str | Path) -> QuantizedModel:
     return _quantized_model(prepared, found, metadata)
 
 
+def _does_nothing(node: ir.Node) -> bool:
+    """A Clip without bounds: the exporter's way to keep a node from being fused."""
+    return (
+        node.op_type == "Clip"
+        and node.domain == ""
+        and not node.attributes
+        and not any(node.inputs[1:])
+        and not node.outputs[0].is_graph_output()
+    )
+
+
 def _quantized_model(prepared: Prepared, found: _Found, metadata: dict[str, str]) -> QuantizedModel:
     """Decide which nodes are integer and keep what belongs to them."""
     program = prepared.program
-    pass_params_through_clamps(prepared, found.params)
-    kept_float = float_nodes(prepared, found.params, found.constants)
+    kept_float = float_nodes(prepared, found.params, found.constants, found.kept_float)
     integer = [node for node in program.nodes if node.name not in kept_float]
     codes = {
         name
@@ -106,15 +121,6 @@ def _quantized_model(prepared: Prepared, found: _Found, metadata: dict[str, str]
         metadata=metadata,
         code_tensors=found.code_tensors,
     )
-
-
-def stored_options(model: QuantizedModel) -> dict[str, object]:
-    """The options stored in the model's metadata, or an empty mapping."""
-    try:
-        options = json.loads(model.metadata.get("config", "{}"))
-    except json.JSONDecodeError:
-        return {}
-    return options if isinstance(options, dict) else {}
 
 
 def _take_out(graph: ir.Graph, dequantize: ir.Node, found: _Found) -> None:

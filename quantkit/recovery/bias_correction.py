@@ -7,7 +7,6 @@ corrected: what clipping and rounding of activations do to the mean is left alon
 with the same table makes saturated channels worse.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from quantkit.calibration.table import CalibrationTable
 from quantkit.graph.program import Node, Program
 from quantkit.numerics.affine import QuantizedTensor
 from quantkit.ops.contract import OPS
+from quantkit.ops.windows import node_windows
 from quantkit.passes.note import PassNote
 from quantkit.quantized_model.constants import ACCUMULATOR_MAX, quantize_bias
 from quantkit.quantized_model.model import QuantizedModel, node_bound
@@ -94,24 +94,17 @@ def _mean_shift(
 
 def _tap_coverage(node: Node, kernel: tuple[int, ...], program: Program) -> Float64Array:
     """Per kernel tap, the share of output positions where it reads the image, not the padding."""
-    shapes: Mapping[str, tuple[object, ...] | None] = {
-        name: spec.shape for name, spec in program.specs.items()
-    }
-    source, output = shapes.get(node.inputs[0]), shapes.get(node.outputs[0])
-    rank = len(kernel)
-    pads = node.integers("pads", [0] * (2 * rank))
-    strides = node.integers("strides", [1] * rank)
-    dilations = node.integers("dilations", [1] * rank)
     coverage = np.ones(kernel)
-    for axis in range(rank):
-        size = source[axis + 2] if source is not None else None
-        positions = output[axis + 2] if output is not None else None
-        if not isinstance(size, int) or not isinstance(positions, int) or positions < 1:
-            continue
-        taps = np.arange(kernel[axis]) * dilations[axis] - pads[axis]
-        reads = np.arange(positions)[:, None] * strides[axis] + taps[None, :]
-        share = ((reads >= 0) & (reads < size)).mean(axis=0)
-        shape = [1] * rank
+    spec = program.specs.get(node.inputs[0])
+    sizes = [size for size in (spec.shape or ())[2:] if isinstance(size, int)] if spec else []
+    if len(sizes) != len(kernel):
+        return coverage
+    windows = node_windows(node, sizes, kernel)
+    for axis, size in enumerate(sizes):
+        taps = np.arange(kernel[axis]) * windows.dilations[axis] - windows.pads_begin[axis]
+        starts = np.arange(windows.output_shape[axis]) * windows.strides[axis]
+        reads = starts[:, None] + taps[None, :]
+        shape = [1] * len(kernel)
         shape[axis] = -1
-        coverage = coverage * share.reshape(shape)
+        coverage = coverage * ((reads >= 0) & (reads < size)).mean(axis=0).reshape(shape)
     return coverage

@@ -183,8 +183,10 @@ def _isolated_outputs(
             continue
         values: dict[str, Array] = {}
         layer = step.node.name
+        is_clamp = step.node.name in model.prepared.clamps
         for name in step.data:
-            if name in pending:
+            # Only a clamp goes on with the codes of its producer; layers start from real values.
+            if is_clamp and name in pending:
                 layer, values[name] = pending[name]
             elif name in real:
                 values[name] = quantize(np.asarray(real[name], np.float32), session.params[name])
@@ -192,7 +194,7 @@ def _isolated_outputs(
             continue
         codes = session.run_step(step, values)[step.node.outputs[0]]
         results[layer] = codes
-        if step.node.name in clamped or step.node.name in model.prepared.clamps:
+        if is_clamp or step.node.name in clamped:
             pending[step.node.outputs[0]] = (layer, codes)
     return results
 

@@ -1,7 +1,7 @@
 """Named causes of lost accuracy, with their evidence and the option to try.
 
 1. One weight scale for channels of very different ranges: the small channels get few codes.
-2. A layer that alone loses far more than all others: its values use few of its codes.
+2. A layer that alone makes more noise than all others together, whatever its reason.
 
 A cause is only named where a layer alone, with the float network's inputs, is damaged; a layer
 that suffers from earlier ones is none. No cause is better than a guess.
@@ -108,8 +108,8 @@ def _stands_out(name: str, alone: dict[str, float]) -> Cause | None:
         return None
     return Cause(
         name,
-        "its values use few of its codes",
+        "more noise than all other layers together",
         f"alone it leaves {alone[name]:.1f} dB, the median layer "
-        f"{statistics.median(alone.values()):.1f} dB",
+        f"{statistics.median(alone.values()):.1f} dB; in floats it costs speed",
         f"--nodes-to-exclude {name}",
     )

@@ -5,17 +5,15 @@ line and a sentence is one line, however long.
 """
 
 import math
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from quantkit.reporting.report import Drop, EngineRow, Report, worst_first
+from quantkit.reporting.terminal_table import make_console, make_table
 
-_UNLIMITED = 10_000
 _CAUSES = 5
 _ISLANDS = 10
 
@@ -27,25 +25,25 @@ def print_report(report: Report, *, rows: int = 12) -> None:
         report: What to show.
         rows: How many layers.
     """
-    console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False)
-    for part in render(report, rows=rows):
+    console = make_console()
+    for part in render(report, rows=rows, width=console.width):
         console.print(part)
 
 
-def render(report: Report, *, rows: int = 12) -> Iterator[RenderableType]:
+def render(report: Report, *, rows: int, width: int) -> Iterator[RenderableType]:
     """Headline, accuracy, layers (worst first), causes and what stays float, in this order."""
     skipped = f", {report.skipped} unreadable and skipped" if report.skipped else ""
     yield Text(f"{report.quantized_model} against {report.float_model}", style="bold")
     yield Text(f"{report.samples} samples{skipped}\n")
-    yield _headline(report)
+    yield _headline(report, width)
     yield Text("")
     yield from _sentences(report)
     yield Text(f"\nLayers, worst first ({min(rows, _judged(report))} of {_judged(report)})", "bold")
     yield Text(
         "SQNR in dB: alone = only this layer in integers; so far = the network up to it. "
-        "Saturated: outputs cut off at an end of their range.\n"
+        "Saturated: codes at an end of their range, where values may be cut off.\n"
     )
-    yield _layers(report, rows)
+    yield _layers(report, rows, width)
     yield Text("")
     yield from _causes(report)
     yield from _islands(report)
@@ -83,7 +81,7 @@ def _sentences(report: Report) -> Iterator[Text]:
         )
 
 
-def _headline(report: Report) -> Table:
+def _headline(report: Report, width: int) -> Table:
     several = any(len(row.sqnr_db) > 1 for row in report.engines)
     cells: dict[str, Callable[[EngineRow], str]] = {
         "top-1 %": lambda row: _number(row.top1_percent),
@@ -99,28 +97,30 @@ def _headline(report: Report) -> Table:
         for title, cell in cells.items()
         if any(cell(row) != "-" for row in report.engines)
     }
-    table = _table(["", *shown], right=shown)
-    for index, row in enumerate(report.engines):
-        table.add_row(Text(row.label, no_wrap=True), *(column[index] for column in shown.values()))
-    return table
+    rows = [
+        [row.label, *(column[index] for column in shown.values())]
+        for index, row in enumerate(report.engines)
+    ]
+    return make_table(["", *shown], rows, width=width, right=shown)
 
 
 def _judged(report: Report) -> int:
     return len(worst_first(report.layers))
 
 
-def _layers(report: Report, rows: int) -> Table:
+def _layers(report: Report, rows: int, width: int) -> Table:
     numbers = ("alone", "so far", "saturated %")
-    table = _table(["layer", "op", *numbers], right=numbers)
-    for layer in worst_first(report.layers)[:rows]:
-        table.add_row(
-            Text(layer.node),
-            Text(layer.op_type, no_wrap=True),
+    cells = [
+        [
+            layer.node,
+            layer.op_type,
             _number(layer.isolated_sqnr_db),
             _number(layer.accumulated_sqnr_db),
             _number(layer.saturated_percent),
-        )
-    return table
+        ]
+        for layer in worst_first(report.layers)[:rows]
+    ]
+    return make_table(["layer", "op", *numbers], cells, width=width, right=numbers, name="layer")
 
 
 def _causes(report: Report) -> Iterator[Text]:
@@ -140,19 +140,6 @@ def _islands(report: Report) -> Iterator[Text]:
         yield Text(f"stays float: {layer.node}: {layer.kept_float}")
     if len(islands) > _ISLANDS:
         yield Text(f"stays float: {len(islands) - _ISLANDS} more; --json lists all of them")
-
-
-def _table(columns: Sequence[str], *, right: Collection[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        is_number = column in right
-        table.add_column(
-            Text(column),
-            justify="right" if is_number else "left",
-            overflow="fold",
-            no_wrap=is_number,
-        )
-    return table
 
 
 def _number(value: float | None = None) -> str:

@@ -198,8 +198,11 @@ def make_report(
 
 
 def int8_mac_percent(model: QuantizedModel) -> float | None:
-    """Share of multiply-accumulates in integer nodes; None where there are none."""
-    costs = model_cost(model.prepared.program).nodes
+    """Share of multiply-accumulates in integer nodes; None without any, or of unknown shapes."""
+    cost = model_cost(model.prepared.program)
+    costs = cost.nodes
+    if cost.unknown:
+        return None
     total = sum(cost.macs or 0 for cost in costs)
     integer = sum(cost.macs or 0 for cost in costs if cost.name not in model.plan.kept_float)
     return 100.0 * integer / total if total else None

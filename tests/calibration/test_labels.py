@@ -62,8 +62,8 @@ def test_csv_of_other_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,class\na.png,1\n", "the first line is ['name', 'class'], expected the header"),
-        ("", "the first line is None, expected the header file,label"),
+        ("name,class\na.png,1\n", "the first line is name,class, expected the header"),
+        ("", "the first line is empty, expected the header file,label"),
         ("file,label\na.png,cat\n", "line 2: 'cat' is no class number"),
         ("file,label\na.png\n", "line 2: None is no class number"),
         ("file,label\na.png,1\na.png,2\n", "line 3: 'a.png' has the classes 1 and 2"),

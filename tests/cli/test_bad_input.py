@@ -1,21 +1,15 @@
 """Bad input: one clear line on stderr, exit code 2, no file touched, no traceback."""
 
-import hashlib
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import NoReturn
 
-import numpy as np
 import pytest
 
 from quantkit_cli.app import main
+from tests.cli.runner import contents
 
 NOT_A_MODEL = "is not an ONNX model, or is truncated"
-QUANTIZED = "the model is already quantized (46 quantized nodes"
+QUANTIZED = "is already quantized (46 quantized nodes"
 WHICH_PRESET = "holds pictures: say how the model wants them (preset imagenet, tf, unit or raw)"
 REPORT = "report m.onnx m8.onnx --data"
 PICTURES = f"{REPORT} pictures --preset raw --labels"
@@ -27,7 +21,7 @@ CASES = (
     ("inspect none.onnx", "model 'none.onnx' does not exist; give the path of an ONNX file"),
     ("inspect folder", "model 'folder' is a folder; give the path of an ONNX file"),
     ("inspect text.onnx", "'text.onnx'", NOT_A_MODEL),
-    ("inspect empty.onnx", "'empty.onnx' is not an ONNX model: it has no nodes"),
+    ("inspect empty.onnx", "'empty.onnx' is empty"),
     ("inspect truncated.onnx", "'truncated.onnx'", NOT_A_MODEL),
     ("inspect c.npz", "'c.npz'", NOT_A_MODEL),
     ("inspect m8.onnx", QUANTIZED, "give the float model"),
@@ -95,7 +89,7 @@ CASES = (
     (f"{REPORT} e.npz --labels none.csv", "labels 'none.csv' do not exist"),
     (f"{REPORT} three_labels.npz", "label of three_labels.npz", "expected integers of shape (2,)"),
     (f"{REPORT} float_labels.npz", "label of float_labels.npz is float64", "expected integers"),
-    (f"{PICTURES} header.csv", "the first line is ['name', 'class'], expected the header file,"),
+    (f"{PICTURES} header.csv", "the first line is name,class, expected the header file,"),
     (f"{PICTURES} no_lines.csv", "'no_lines.csv'", "expected the header file,label"),
     (f"{PICTURES} missing.csv", "1 of 3 samples have no label (2.png)", "file names"),
     (f"{PICTURES} unknown.csv", "3 of 3 samples have no label", "name zebra.png"),
@@ -152,15 +146,6 @@ CASES = (
 )
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """Every file, hidden ones too, and the digest of what it holds."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case[0]))
 def test_one_clear_line(
     case: tuple[str, ...], workbench: Path, capsys: pytest.CaptureFixture[str]
@@ -177,108 +162,5 @@ def test_one_clear_line(
         assert part in lines[0]
     assert "bug in quantkit" not in lines[0]
     assert ".partial" not in lines[0]
-    assert "$" not in captured.out
     assert captured.out == ""
     assert contents(workbench) == before
-
-
-def test_an_unreadable_picture_is_named_and_skipped(
-    workbench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "o.npz"
-    assert main(["calibrate", "m.onnx", "one_bad", "--preset", "raw", "-o", str(output)]) == 0
-    captured = capsys.readouterr()
-    warnings = [line for line in captured.err.splitlines() if line.startswith("warning")]
-    assert len(warnings) == 1
-    assert warnings[0].startswith("warning: skipped: picture 'one_bad/torn.png' cannot be read")
-    assert captured.out == f"wrote {output}: 13 tensors over 3 samples\n"
-
-
-def test_report_says_how_many_pictures_were_skipped(
-    workbench: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main("report m.onnx m8.onnx --data one_bad --preset raw".split()) == 0
-    captured = capsys.readouterr()
-    assert "3 samples, 1 unreadable and skipped" in captured.out
-    assert captured.err.count("skipped: picture 'one_bad/torn.png'") == 1
-
-
-def test_preprocessing_for_arrays_is_warned_of(
-    workbench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = str(tmp_path / "o.npz")
-    assert main(["calibrate", "m.onnx", "c.npz", "--preset", "unit", "-o", output]) == 0
-    assert "these arrays are fed as they are" in capsys.readouterr().err
-    assert main(["calibrate", "m.onnx", "c.npz", "--preset", "raw", "-o", output]) == 0
-    assert "warning" not in capsys.readouterr().err
-
-
-def test_another_float_model_is_warned_of(
-    workbench: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same names and shapes, other weights: that is not an error, but hardly wanted."""
-    assert main("report other.onnx m8.onnx --data c.npz --num-samples 4".split()) == 0
-    expected = "warning: m8.onnx was quantized from another float model than other.onnx"
-    assert expected in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["calibrate m.onnx c.npz -o {}/o", "quantize m.onnx c.npz -o {}/o", "export m8.onnx -o {}/o"],
-)
-def test_a_read_only_folder(
-    command: str,
-    workbench: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Permissions do not stop root, so the question is answered for it."""
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    assert main(command.format(tmp_path).split()) == 2
-    assert f"the folder '{tmp_path}' is read-only" in capsys.readouterr().err
-    assert contents(tmp_path) == {}
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["calibrate m.onnx c.npz -o {}", "quantize m.onnx c.npz -o {}", "export m8.onnx -o {}"],
-)
-def test_a_full_disk_leaves_the_old_file(
-    command: str,
-    workbench: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(*arguments: object, **options: object) -> NoReturn:
-        raise OSError(28, "No space left on device")
-
-    output = tmp_path / "old"
-    output.write_bytes(b"precious")
-    monkeypatch.setattr(Path, "replace", refuse)
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    assert main(command.format(output).split()) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(f"error: cannot write '{output}': ")
-    assert "No space left on device" in last
-    assert contents(tmp_path) == {"old": hashlib.sha256(b"precious").hexdigest()}
-
-
-def test_a_real_process_has_the_same_manners(workbench: Path) -> None:
-    program = [sys.executable, "-m", "quantkit_cli.app"]
-    done = subprocess.run(
-        [*program, "inspect", "truncated.onnx"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    assert NOT_A_MODEL in done.stderr
-
-
-def test_a_sample_of_the_wrong_size_is_refused_in_python_too(workbench: Path) -> None:
-    import quantkit
-
-    wrong = np.zeros((2, 1, 7, 8), np.float32)
-    with pytest.raises(quantkit.QuantkitError, match=r"\(1, 7, 8\).*expected \(1, 8, 8\)"):
-        quantkit.quantize("m.onnx", wrong)

@@ -36,9 +36,7 @@ def random_network(seed: int) -> Network:
             pad = dilation * (kernel // 2)
             weight, bias = f"w{number}", f"b{number}"
             parameters.append(f"float[{CHANNELS},{CHANNELS // group},{kernel},{kernel}] {weight}")
-            attributes = (
-                f"group = {group}, dilations = [{dilation},{dilation}], pads = [{pad},{pad},{pad},{pad}]"
-            )
+            attributes = f"group = {group}, dilations = {[dilation] * 2}, pads = {[pad] * 4}"
             operands = f"{source}, {weight}"
             if rng.random() < 0.5:
                 parameters.append(f"float[{CHANNELS}] {bias}")

@@ -1,0 +1,79 @@
+"""Tables for people: a row is one line in a pipe, and as far as possible on a terminal.
+
+Only a terminal is ever too narrow. There, layers' names give way first: torch repeats itself, so
+``/features/features.17/conv/conv.0/conv.0.0/Conv`` becomes ``…features.17/conv.0.0/Conv``, and
+what is still too long loses its beginning.
+"""
+
+import sys
+from collections.abc import Collection, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_UNLIMITED = 10_000
+_SEPARATOR = 2
+_NARROWEST_NAME = 20
+_CUT = "…"
+
+
+def make_console() -> Console:
+    """Standard output: as wide as the terminal, or without limit in a pipe or file."""
+    return Console(width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False)
+
+
+def make_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int,
+    right: Collection[str] = (),
+    name: str | None = None,
+) -> Table:
+    """A table with a line under its heading and no frame.
+
+    Args:
+        columns: Their headings.
+        rows: One text per column.
+        width: Of the console, in characters.
+        right: Headings of the columns that are aligned to the right (numbers); never broken.
+        name: Heading of the column whose texts are names, shortened where the table is too wide.
+    """
+    widths = [
+        max(len(column), *(len(row[index]) for row in rows)) if rows else len(column)
+        for index, column in enumerate(columns)
+    ]
+    missing = sum(widths) + _SEPARATOR * (len(columns) - 1) - width
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
+    place = columns.index(name) if name is not None and missing > 0 else None
+    for index, column in enumerate(columns):
+        is_number = column in right
+        table.add_column(
+            Text(column),
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=is_number or index == place,
+        )
+    for row in rows:
+        cells = list(row)
+        if place is not None:
+            cells[place] = shortened(row[place], max(widths[place] - missing, _NARROWEST_NAME))
+        # Text: brackets in a node's name are no markup.
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def shortened(name: str, width: int) -> str:
+    """A layer's name in at most ``width`` characters; a cut is marked by an ellipsis."""
+    if len(name) <= width:
+        return name
+    parts = name.split("/")
+    kept = [
+        part
+        for part, following in zip(parts, [*parts[1:], ""], strict=True)
+        if not (part and following.startswith(f"{part}."))
+    ]
+    text = "/".join(kept).lstrip("/")
+    return _CUT + text[-(width - 1) :]

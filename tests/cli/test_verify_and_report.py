@@ -1,0 +1,148 @@
+"""``verify`` and ``report``: what they say of a good, a sabotaged and a damaged network."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import quantkit
+from quantkit.evaluation.verification import Verification
+from quantkit.numerics.affine import IntegerArray
+from quantkit.ops.contract import OPS, Kernel, Lowering
+from quantkit.ops.gemm import Gemm
+from quantkit.reporting.report import Report
+from tests.cli.runner import run, run_json
+
+TWO_POINTS = re.compile(r"\d+\.\d\d")
+
+
+def test_verify(workbench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = run("verify m8.onnx --data e.npz", capsys)
+    assert err.splitlines() == [f"verify: {done} of 16" for done in (4, 8, 12, 16)]
+    lines = out.splitlines()
+    assert lines[0] == (
+        "m8.onnx: integer session (onnxruntime arithmetic) against onnxruntime, 16 samples"
+    )
+    assert "same class as onnxruntime: 16 of 16 samples" in lines
+    assert lines[-1] == (
+        "PASS: 0 of 176,288 codes of 12 layers differ given equal inputs (0.0000 %; allowed: none)"
+    )
+
+
+def test_verify_fixed_point_allows_one_code(
+    workbench: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--arithmetic fixed_point --strict-integer --num-samples 4"
+    out, _ = run(f"verify m8.onnx --data e.npz {options}", capsys)
+    last = out.splitlines()[-1]
+    assert re.search(r"^PASS: \d+ of .*, by up to 1; allowed: a difference of 1\)$", last)
+
+
+def test_verify_json(workbench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = run_json("verify m8.onnx --data e.npz --num-samples 2", capsys)
+    assert facts["passed"] is True
+    assert facts["first_failure"] is None
+    assert facts["float_islands"] == {}
+    assert facts["not_compared"] == []
+    assert len(facts["layers"]) == 12
+    for layer in facts["layers"]:
+        assert layer["isolated"]["mismatches"] == layer["accumulated"]["mismatches"] == 0
+        assert layer["isolated"]["codes"] > 0
+
+
+@pytest.fixture
+def sabotaged_gemm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every code of a Gemm is one too high (one too low at the top)."""
+    lower = Gemm.lower
+
+    def wrong(self: Gemm, lowering: Lowering) -> Kernel:
+        kernel = lower(self, lowering)
+
+        def off_by_one(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
+            (codes,) = kernel(inputs)
+            return ((codes ^ 1).astype(codes.dtype),)
+
+        return off_by_one
+
+    assert isinstance(OPS["Gemm"], Gemm)
+    monkeypatch.setattr(Gemm, "lower", wrong)
+
+
+@pytest.mark.usefixtures("sabotaged_gemm")
+def test_verify_fails_and_names_the_layer(
+    workbench: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = run("verify m8.onnx --data e.npz --num-samples 4", capsys, code=1)
+    assert out.splitlines()[-1].startswith("FAIL: 40 of 44,072 codes of 12 layers differ")
+    assert err.splitlines()[-1] == (
+        "error: 'classifier' (Gemm) is the first layer that differs: 40 of 40 codes given equal "
+        "inputs, by up to 1; allowed: none"
+    )
+    facts = run_json("verify m8.onnx --data e.npz --num-samples 4", capsys, code=1)
+    assert facts["passed"] is False
+    assert facts["first_failure"] == "classifier"
+
+
+@pytest.mark.usefixtures("sabotaged_gemm")
+def test_verify_in_python_fails_too(workbench: Path) -> None:
+    found: Verification = quantkit.verify("m8.onnx", "e.npz", num_samples=2)
+    assert not found.passed
+    assert found.first_failure is not None
+    assert found.first_failure.node == "classifier"
+
+
+def test_report(workbench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = run("report m.onnx m8.onnx --data e.npz", capsys)
+    assert "accuracy: 497 of 497" in err
+    assert "layers: 16 of 16" in err
+    rows = {line[:20].strip(): line[20:].split() for line in out.splitlines() if line}
+    assert rows["float"][:4] == ["99.60", "100.00", "-", "-"]
+    assert rows["int8 in onnxruntime"][:3] == ["99.60", "100.00", "100.00"]
+    assert rows["int8 integer session"][:4] == rows["int8 in onnxruntime"][:4]
+    assert out.splitlines()[-1] == "No layer stands out."
+
+
+def test_report_names_the_damaged_layer_and_the_option(
+    workbench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "damaged.onnx"
+    options = "--per-tensor --no-bias-correction"
+    run(f"export m.onnx -c m.calib.npz -o {output} {options}", capsys)
+    facts = run_json(f"report m.onnx {output} --data e.npz --no-integer-session", capsys)
+    first = facts["causes"][0]
+    assert first["cause"] == "one weight scale for uneven channels"
+    assert re.fullmatch(r"block_[34]/depthwise/conv", first["node"])
+    assert first["remedy"] == "--per-channel"
+    assert facts["drop"]["low"] > 50.0
+    out, _ = run(f"report m.onnx {output} --data e.npz --no-integer-session", capsys)
+    assert "Top-1 falls by 8" in out
+    assert "more than noise" in out
+    lines = out.splitlines()
+    cause = lines[lines.index("Causes, the worst first") + 1]
+    assert cause.startswith(f"{first['node']}: ")
+    assert cause.endswith("; try --per-channel")
+
+
+def test_report_json_is_the_report(workbench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run("report m.onnx m8.onnx --data c.npz --num-samples 8 --json -q", capsys)
+    report = Report.model_validate_json(out)
+    assert report.samples == 8
+    assert report.drop is None
+    assert json.loads(out)["provenance"]["quantkit"]
+
+
+def test_a_report_in_a_pipe_has_whole_rows_and_sentences(workbench: Path) -> None:
+    program = [sys.executable, "-m", "quantkit_cli.app"]
+    command = [
+        *program,
+        *["report", "m.onnx", "m8.onnx", "--data", "e.npz", "--num-samples", "16", "-q"],
+    ]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line for line in out.splitlines() if line.startswith("block_")]
+    assert len(rows) == 8
+    assert all(len(TWO_POINTS.findall(row)) == 3 for row in rows)
+    assert any(line.startswith("Top-1 ") and line.endswith(".") for line in out.splitlines())

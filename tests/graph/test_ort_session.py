@@ -1,0 +1,96 @@
+"""Sessions: types, intermediate values, errors in one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantkit.errors import ModelError, UnreadableSampleError
+from quantkit.graph import ort_session
+from quantkit.graph.model_io import save_model
+from quantkit.graph.ort_session import (
+    median_latencies_ms,
+    open_session,
+    optimized_program,
+    with_outputs,
+)
+from quantkit.graph.program import Array
+from tests.models import conv_bn_relu6, network, normal
+from tests.passes.checks import random_feeds
+
+
+def one_line(error: Exception) -> str:
+    assert "\n" not in str(error)
+    return str(error)
+
+
+def test_inputs_and_outputs() -> None:
+    session = open_session(conv_bn_relu6(), threads=1)
+    (x,) = session.inputs
+    assert (x.name, x.dtype, x.shape) == ("x", np.dtype(np.float32), ("N", 3, 8, 8))
+    outputs = session.run(random_feeds(conv_bn_relu6()))
+    assert {name: array.shape for name, array in outputs.items()} == {"y": (2, 4, 8, 8)}
+
+
+@pytest.mark.parametrize(
+    "feeds",
+    [
+        {"x": np.zeros((1, 4, 8, 8), np.float32)},
+        {"x": np.zeros((1, 3, 8, 8), np.float64)},
+        {"z": np.zeros((1, 3, 8, 8), np.float32)},
+        {},
+    ],
+)
+def test_inputs_that_do_not_fit(feeds: dict[str, Array]) -> None:
+    with pytest.raises(UnreadableSampleError, match="onnxruntime cannot run the model on") as error:
+        _ = open_session(conv_bn_relu6()).run(feeds)
+    _ = one_line(error.value)
+
+
+def test_models_onnxruntime_refuses(tmp_path: Path) -> None:
+    model = network("y = com.microsoft.NoSuchOp (x)", {})
+    with pytest.raises(ModelError, match="onnxruntime cannot load the model: ") as error:
+        _ = open_session(model)
+    assert "NoSuchOp" in one_line(error.value)
+    save_model(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        _ = open_session(tmp_path / "m.onnx")
+
+
+def test_intermediate_values() -> None:
+    model = conv_bn_relu6()
+    more = with_outputs(model, ["r", "y", "c"])
+    assert [value.name for value in more.graph.outputs] == ["y", "r", "c"]
+    assert [value.name for value in model.graph.outputs] == ["y"]
+    values = open_session(more).run(random_feeds(model), ["r"])
+    assert values["r"].min() >= 0
+    assert values["r"].max() <= 6
+    with pytest.raises(ModelError, match="'x' is not computed"):
+        _ = with_outputs(model, ["x"])
+
+
+def test_the_optimized_graph() -> None:
+    types = [node.op_type for node in optimized_program(conv_bn_relu6()).nodes]
+    assert "BatchNormalization" not in types
+
+
+def test_a_model_too_large_for_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(_: object) -> bytes:
+        raise ModelError("above 2 GiB")
+
+    monkeypatch.setattr(ort_session, "serialize", too_large)
+    monkeypatch.setattr("quantkit.graph.model_io._EMBED_LIMIT_BYTES", 1)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    session = open_session(conv_bn_relu6())
+    assert list(tmp_path.iterdir()) == []
+    assert session.run(random_feeds(conv_bn_relu6()))["y"].shape == (2, 4, 8, 8)
+
+
+def test_latencies(tmp_path: Path) -> None:
+    save_model(conv_bn_relu6(), tmp_path / "a.onnx")
+    models = {"a": tmp_path / "a.onnx", "b": tmp_path / "a.onnx"}
+    medians = median_latencies_ms(
+        models, {"x": normal(1, 3, 8, 8)}, rounds=2, runs_per_round=1, threads=1
+    )
+    assert set(medians) == {"a", "b"}
+    assert all(value > 0 for value in medians.values())

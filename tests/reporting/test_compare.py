@@ -1,0 +1,135 @@
+"""Errors per layer, and which codes count as saturated."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from quantkit.errors import ModelError
+from quantkit.evaluation.samples import open_samples
+from quantkit.numerics.affine import per_tensor
+from quantkit.passes.prepare import prepare
+from quantkit.pipeline import load_quantized
+from quantkit.reporting.compare import LayerError, _saturated, check_same_network, compare_layers
+from tests.reporting.networks import (
+    CLASSIFIER,
+    REGRESSOR,
+    TWO_OUTPUTS,
+    WITH_ISLAND,
+    samples,
+    uneven_first_weight,
+    write,
+)
+
+
+def compared(files: tuple[Path, Path], count: int = 8) -> dict[str, LayerError]:
+    reference, model = prepare(files[0]), load_quantized(files[1])
+    dataset = open_samples(samples(count), reference.program.inputs, None)
+    return {error.node: error for error in compare_layers(reference, model, dataset)}
+
+
+@pytest.mark.parametrize(
+    ("zero_point", "dtype", "expected"),
+    [
+        (0, np.uint8, 3),  # after a Relu: code 0 is real 0, only 255 counts
+        (255, np.uint8, 2),  # never positive: 255 is real 0, only 0 counts
+        (128, np.uint8, 5),
+        (-128, np.int8, 3),
+        (0, np.int8, 5),
+    ],
+)
+def test_the_end_that_is_real_zero_is_not_saturated(
+    zero_point: int, dtype: type[np.uint8 | np.int8], expected: int
+) -> None:
+    info = np.iinfo(dtype)
+    codes = np.array([info.min] * 2 + [info.min + 1, 7] + [info.max] * 3, dtype)
+    assert _saturated(codes, per_tensor(0.1, zero_point, dtype)) == expected
+
+
+def test_layers_and_clamps_are_judged_by_their_outputs(tmp_path: Path) -> None:
+    found = compared(write(tmp_path, CLASSIFIER))
+    assert list(found) == ["first", "second", "pool", "flat", "last"]
+    assert [error.value for error in found.values()] == ["r1", "r2", "p", "f", "scores"]
+    assert found["first"].macs == 8 * 16 * 27
+    assert all(error.kept_float is None for error in found.values())
+    assert all((error.isolated_sqnr_db or 0.0) > 25.0 for error in found.values())
+    # At the first layer both are the same thing; later the errors of the others come on top.
+    assert found["first"].accumulated_sqnr_db == pytest.approx(
+        found["first"].isolated_sqnr_db, abs=1e-6
+    )
+    assert found["last"].accumulated_sqnr_db < (found["last"].isolated_sqnr_db or 0.0)
+
+
+def test_most_zeros_of_a_relu_are_not_called_saturated(tmp_path: Path) -> None:
+    found = compared(write(tmp_path, CLASSIFIER))
+    assert found["first"].saturated_percent is not None
+    assert found["first"].saturated_percent < 1.0
+
+
+def test_a_damaged_layer_is_damaged_alone_and_the_next_only_so_far(tmp_path: Path) -> None:
+    from quantkit.config import QuantConfig
+
+    config = QuantConfig(per_channel=False, bias_correction=False)
+    healthy = compared(write(tmp_path, CLASSIFIER))
+    damaged = compared(write(tmp_path, CLASSIFIER, config=config, constants=uneven_first_weight()))
+    assert (damaged["second"].isolated_sqnr_db or 0.0) > 20.0
+    assert (healthy["first"].isolated_sqnr_db or 0.0) > 30.0
+    assert damaged["last"].accumulated_sqnr_db < healthy["last"].accumulated_sqnr_db
+
+
+def test_a_float_island_has_no_error_of_its_own(tmp_path: Path) -> None:
+    island = compared(write(tmp_path, WITH_ISLAND))["island"]
+    assert island.isolated_sqnr_db is None
+    assert island.kept_float
+    assert island.accumulated_sqnr_db > 20.0
+
+
+def test_a_clamp_whose_producer_stays_float(tmp_path: Path) -> None:
+    from quantkit.config import QuantConfig
+
+    config = QuantConfig(nodes_to_exclude=("second",))
+    found = compared(write(tmp_path, CLASSIFIER, config=config))
+    assert found["second"].kept_float
+    assert found["second"].isolated_sqnr_db is None
+    assert found["last"].isolated_sqnr_db is not None
+
+
+def test_a_clamp_in_the_file_changes_nothing(tmp_path: Path) -> None:
+    """Other tools write Conv, Relu, Q; the layer behind must still start from real values."""
+    files = write(tmp_path, CLASSIFIER)
+    expected = compared(files)
+    model = ir.load(files[1])
+    for node in tuple(model.graph):
+        source = node.inputs[0]
+        if node.op_type != "QuantizeLinear" or source is None or source.name not in ("r1", "r2"):
+            continue
+        relu = ir.node("Relu", [source], name=f"{source.name}_relu")
+        relu.outputs[0].name, source.name = source.name, f"{source.name}_before"
+        relu.outputs[0].type = source.type
+        model.graph.insert_before(node, relu)
+        node.replace_input_with(0, relu.outputs[0])
+    ir.save(model, files[1])
+    found = compared(files)
+    assert load_quantized(files[1]).prepared.clamps
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (REGRESSOR, r"outputs features, map, the quantized model y"),
+        (
+            TWO_OUTPUTS.replace(" x,", " x2,").replace("(x,", "(x2,"),
+            r"inputs x, the quantized model x2",
+        ),
+        (TWO_OUTPUTS.replace("[4, 3,", "[5, 3,").replace("[2, 4,", "[2, 5,"), r"'features'"),
+    ],
+)
+def test_two_different_networks(tmp_path: Path, other: str, message: str) -> None:
+    (tmp_path / "other").mkdir()
+    floating, _ = write(tmp_path, TWO_OUTPUTS)
+    other = other.replace("float[N, 4, 4, 4] f", "float[N, M, 4, 4] f")
+    _, quantized = write(tmp_path / "other", other)
+    with pytest.raises(ModelError, match=f"two different networks.*{message}"):
+        check_same_network(prepare(floating), load_quantized(quantized))
