@@ -196,6 +196,7 @@ def program_of(model: ir.Model) -> Program:
         inputs=tuple(_spec_of(v) for v in graph.inputs if v.name not in constants),
         outputs=tuple(_spec_of(value) for value in graph.outputs),
         specs=specs,
+        feedable=frozenset(v.name for v in graph.inputs if v.name and v.name in constants),
     )
 
 

@@ -84,6 +84,7 @@ class Program:
         inputs: Graph inputs that are not constants.
         outputs: Graph outputs.
         specs: What is known of every value, by name (shape inference).
+        feedable: Constants that are graph inputs too, so that a caller may replace them.
     """
 
     nodes: tuple[Node, ...]
@@ -91,6 +92,7 @@ class Program:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     specs: Mapping[str, TensorSpec]
+    feedable: frozenset[str] = frozenset()
 
     def consumers(self) -> dict[str, list[Node]]:
         """The nodes that read each value (one entry per reading node)."""

@@ -144,14 +144,10 @@ def weight_and_bias(node: Node) -> tuple[str, str]:
 
 
 def _raised_note(node: str, op_type: str, channels: tuple[int, ...]) -> PassNote:
-    shown = ", ".join(str(channel) for channel in channels[:8])
-    more = f" and {len(channels) - 8} more" if len(channels) > 8 else ""
-    plural = "s" if len(channels) > 1 else ""
-    return PassNote(
-        "quantize_constants",
-        node,
-        op_type,
-        True,
-        f"weight scale of nearly dead channel{plural} {shown}{more} raised, so that the bias "
-        "and the sums fit in int32",
+    count = (
+        "1 nearly dead channel" if len(channels) == 1 else f"{len(channels)} nearly dead channels"
     )
+    shown = ", ".join(str(channel) for channel in channels[:3])
+    more = " ..." if len(channels) > 3 else ""
+    message = f"{count} ({shown}{more}): weight scale raised, so that bias and sums fit in int32"
+    return PassNote("quantize_constants", node, op_type, True, message)

@@ -62,8 +62,11 @@ def correct_biases(model: QuantizedModel, table: CalibrationTable) -> QuantizedM
         if bound is not None and bound <= ACCUMULATOR_MAX:
             constants, bounds[node.name] = new, bound
             corrected += 1
-    message = f"biases of {corrected} nodes corrected for the mean error of their rounded weights"
-    note = PassNote("bias_correction", "", "", corrected > 0, message)
+    if not corrected:
+        return model
+    nodes = "1 node" if corrected == 1 else f"{corrected} nodes"
+    message = f"biases of {nodes} corrected for the mean error of rounded weights"
+    note = PassNote("bias_correction", "", "", True, message)
     return replace(
         model, constants=constants, accumulator_bounds=bounds, notes=(*model.notes, note)
     )

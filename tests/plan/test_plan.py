@@ -250,3 +250,16 @@ def test_integers_stay_what_they_are() -> None:
     )
     reasons = candidate_refusals(prepare(network.model()))
     assert set(reasons) >= {"c"}
+
+
+def test_a_weight_that_a_caller_may_feed_stays_float() -> None:
+    text = """(float[N, 3, 8, 8] x, float[4, 3, 3, 3] w) => (float[N, 4, 6, 6] y) {
+        [conv] y = Conv(x, w)
+    }"""
+    model = Network(text, (3, 8, 8)).model()
+    model.graph.inputs.append(model.graph.initializers["w"])
+    prepared = prepare(model)
+    assert prepared.program.feedable == {"w"}
+    reasons = candidate_refusals(prepared)
+    assert reasons == {"conv": "its input 'w' is also a graph input, which a caller may feed"}
+    assert [spec.name for spec in prepared.program.inputs] == ["x"]
