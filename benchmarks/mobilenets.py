@@ -54,7 +54,7 @@ def measure(network: Network, folder: Path) -> None:
         _print_quality(network, name, reports[name], path)
     feeds = next(iter(batches(dataset, 1))).arrays
     latency = median_latencies_ms(
-        {"float": network.path, "quantkit": ours, "onnxruntime": theirs}, feeds, rounds=60
+        {"float": network.path, "quantkit": ours, "onnxruntime": theirs}, feeds, rounds=15
     )
     print(
         "  latency ms: "

@@ -123,30 +123,33 @@ def median_latencies_ms(
     models: Mapping[str, Path],
     feeds: Mapping[str, Array],
     *,
-    rounds: int = 15,
-    runs_per_round: int = 5,
+    rounds: int = 5,
+    runs_per_round: int = 20,
     threads: int = 0,
 ) -> dict[str, float]:
     """Median latency per model in milliseconds, measured in turn so that drift hits all alike.
+
+    A session is open only while it has its turn: the threads of an idle one keep spinning for a
+    while and would slow the others down.
 
     Args:
         models: Model files by label.
         feeds: One batch, fed to each.
         rounds: How often each model has its turn.
-        runs_per_round: Consecutive runs of one turn.
+        runs_per_round: Consecutive runs of one turn, after a quarter as many to warm up.
         threads: Threads within one operation; 0: all cores.
     """
-    sessions = {label: open_session(path, threads=threads) for label, path in models.items()}
-    for session in sessions.values():
-        for _ in range(3):
-            session.run(feeds)
-    times: dict[str, list[float]] = {label: [] for label in sessions}
+    times: dict[str, list[float]] = {label: [] for label in models}
     for _ in range(rounds):
-        for label, session in sessions.items():
+        for label, path in models.items():
+            session = open_session(path, threads=threads)
+            for _ in range(runs_per_round // 4):
+                session.run(feeds)
             for _ in range(runs_per_round):
                 start = time.perf_counter()
                 session.run(feeds)
                 times[label].append((time.perf_counter() - start) * 1e3)
+            del session
     return {label: statistics.median(values) for label, values in times.items()}
 
 
