@@ -73,28 +73,6 @@ class Drop(_Frozen):
         return self.low <= 0.0 <= self.high
 
 
-class LayerRow(_Frozen):
-    """One layer; see ``compare.LayerError``."""
-
-    node: str
-    op_type: str
-    value: str
-    macs: int | None
-    isolated_sqnr_db: float | None
-    accumulated_sqnr_db: float
-    saturated_percent: float | None
-    kept_float: str | None
-
-
-class CauseRow(_Frozen):
-    """One named cause; see ``diagnose.Cause``."""
-
-    node: str
-    cause: str
-    evidence: str
-    remedy: str
-
-
 class Report(_Frozen):
     """What was lost, where and why. Round-trips through JSON; nothing is rendered here.
 
@@ -109,8 +87,8 @@ class Report(_Frozen):
     engines: tuple[EngineRow, ...]
     drop: Drop | None
     int8_mac_percent: float | None
-    layers: tuple[LayerRow, ...]
-    causes: tuple[CauseRow, ...]
+    layers: tuple[LayerError, ...]
+    causes: tuple[Cause, ...]
     provenance: dict[str, str]
 
     def engine(self, label: str) -> EngineRow:
@@ -184,8 +162,8 @@ def make_report(
         ),
         drop=_drop(first, second),
         int8_mac_percent=int8_mac_percent(model),
-        layers=tuple(_layer_row(error) for error in errors),
-        causes=tuple(_cause_row(cause) for cause in diagnose(reference, model, errors)),
+        layers=errors,
+        causes=diagnose(reference, model, errors),
         provenance={
             "quantkit": tool_version(),
             "onnxruntime": onnxruntime_version(),
@@ -250,15 +228,7 @@ def _drop(reference: EngineScores, actual: EngineScores) -> Drop | None:
     )
 
 
-def _layer_row(error: LayerError) -> LayerRow:
-    return LayerRow(**{name: getattr(error, name) for name in LayerRow.model_fields})
-
-
-def _cause_row(cause: Cause) -> CauseRow:
-    return CauseRow(**{name: getattr(cause, name) for name in CauseRow.model_fields})
-
-
-def worst_first(layers: Sequence[LayerRow]) -> list[LayerRow]:
+def worst_first(layers: Sequence[LayerError]) -> list[LayerError]:
     """Integer layers by isolated SQNR, the worst first."""
     judged = [layer for layer in layers if layer.isolated_sqnr_db is not None]
     return sorted(judged, key=lambda layer: layer.isolated_sqnr_db or 0.0)

@@ -11,8 +11,7 @@ from quantkit.passes.prepare import prepare
 from quantkit.pipeline import load_quantized, report
 from quantkit.quantized_model.model import QuantizedModel
 from quantkit.reporting.compare import LayerError
-from quantkit.reporting.diagnose import channel_range_ratio, diagnose
-from quantkit.reporting.report import CauseRow
+from quantkit.reporting.diagnose import Cause, channel_range_ratio, diagnose
 from tests.reporting.networks import CLASSIFIER, samples, write
 
 PER_TENSOR = QuantConfig(per_channel=False, bias_correction=False)
@@ -27,7 +26,7 @@ def uneven_middle() -> dict[str, Array]:
     return {"w1": first, "w2": weight, "b1": np.zeros(8)}
 
 
-def causes(files: tuple[Path, Path]) -> tuple[CauseRow, ...]:
+def causes(files: tuple[Path, Path]) -> tuple[Cause, ...]:
     return report(*files, samples(16), with_integer_session=False).causes
 
 

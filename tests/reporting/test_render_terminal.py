@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from quantkit.reporting.compare import LayerError
+from quantkit.reporting.diagnose import Cause
 from quantkit.reporting.render_terminal import drop_sentence, print_report, render
-from quantkit.reporting.report import CauseRow, Drop, EngineRow, LayerRow, Report
+from quantkit.reporting.report import Drop, EngineRow, Report
 from quantkit.reporting.terminal_table import make_table, shortened
 
 LONG = "/features/features.17/conv/conv.1/conv.1.0/Conv"
@@ -17,8 +19,8 @@ HALVED = Drop(points=50.0, low=41.25, high=57.5, p_value=1e-9, right_to_wrong=60
 
 def layer(
     node: str, alone: float | None, so_far: float, *, op: str = "Conv", kept: str | None = None
-) -> LayerRow:
-    return LayerRow(
+) -> LayerError:
+    return LayerError(
         node=node,
         op_type=op,
         value=f"{node}_output",
@@ -61,7 +63,7 @@ DAMAGED = Report(
         layer("/GlobalAveragePool", 44.0, 3.0, op="GlobalAveragePool"),
     ),
     causes=(
-        CauseRow(
+        Cause(
             node=LONG,
             cause="one weight scale for uneven channels",
             evidence="its largest channel reaches 257 times as far as its median channel; alone "

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_infinity_survives_json_that_others_can_read(tmp_path: Path) -> None:
         row.model_copy(update={"sqnr_db": {"y": math.inf, "z": -math.inf}}) for row in found.engines
     )
     layers = tuple(
-        row.model_copy(update={"isolated_sqnr_db": math.inf, "accumulated_sqnr_db": -math.inf})
+        replace(row, isolated_sqnr_db=math.inf, accumulated_sqnr_db=-math.inf)
         for row in found.layers
     )
     extreme = found.model_copy(update={"engines": engines, "layers": layers})
