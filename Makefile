@@ -10,6 +10,7 @@ venv: $(STAMP)
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
@@ -17,7 +18,7 @@ $(STAMP): pyproject.toml requirements-dev.txt
 demo: venv
 	$(BIN)/quantkit demo --output demo_output
 
-test: venv
+test: check
 	$(BIN)/pytest -m "not slow"
 
 test-full: venv

@@ -5,7 +5,6 @@ Runs the commands a user types, straight from the picture folders: 128 calibrati
 """
 
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -16,12 +15,8 @@ from typing import Any
 from benchmarks.peers import quantize_with_onnxruntime
 from benchmarks.zoo import CALIBRATION_PICTURES, NETWORKS, Network, labels, pictures, zoo
 from quantkit.calibration.batches import batches
-from quantkit.graph.cost import model_cost
-from quantkit.graph.ort_session import median_latencies_ms, optimized_program
-from quantkit.passes.prepare import prepare
+from quantkit.graph.ort_session import median_latencies_ms
 from quantkit.reporting.report import FLOAT_LABEL, INT8_LABEL, Report
-
-_INTEGER_OPS = ("QLinearConv", "QGemm", "QLinearMatMul")
 
 
 def main() -> None:
@@ -50,8 +45,8 @@ def measure(network: Network, folder: Path) -> None:
     }
     float_row = reports["quantkit"].engine(FLOAT_LABEL)
     print(f"  float: top-1 {float_row.top1_percent:.2f}, top-5 {float_row.top5_percent:.2f}")
-    for name, path in (("quantkit", ours), ("onnxruntime", theirs)):
-        _print_quality(network, name, reports[name], path)
+    for name, report in reports.items():
+        _print_quality(name, report)
     feeds = next(iter(batches(dataset, 1))).arrays
     latency = median_latencies_ms(
         {"float": network.path, "quantkit": ours, "onnxruntime": theirs}, feeds, rounds=15
@@ -64,7 +59,7 @@ def measure(network: Network, folder: Path) -> None:
     )
 
 
-def _print_quality(network: Network, name: str, report: Report, path: Path) -> None:
+def _print_quality(name: str, report: Report) -> None:
     row = report.engine(INT8_LABEL)
     drop = report.drop
     assert drop is not None
@@ -73,24 +68,8 @@ def _print_quality(network: Network, name: str, report: Report, path: Path) -> N
         f"  {name}: SQNR {sqnr:.2f} dB, agreement {row.agreement_percent:.2f} %, "
         f"top-1 {row.top1_percent:.2f} (drop {drop.points:+.2f}, 95 % {drop.low:+.2f} to "
         f"{drop.high:+.2f}), top-5 {row.top5_percent:.2f}, "
-        f"MACs in integer kernels {_integer_share(network, path):.2f} %"
+        f"MACs in integer kernels {report.int8_mac_percent:.2f} %"
     )
-
-
-def _integer_share(network: Network, path: Path) -> float:
-    """Percent of MACs in integer kernels, in the graph onnxruntime writes after optimizing.
-
-    Its nodes keep the names of the float nodes, with ``_token_N`` behind those it rewrote.
-    """
-    kernels = {re.sub(r"_token_\d+$", "", n.name): n.op_type for n in optimized_program(path).nodes}
-    integer, total = 0, 0
-    for node in model_cost(prepare(network.path).program).nodes:
-        if node.macs:
-            if node.name not in kernels:
-                sys.exit(f"{node.name} is not in the graph onnxruntime wrote for {path.name}")
-            total += node.macs
-            integer += node.macs * (kernels[node.name] in _INTEGER_OPS)
-    return 100.0 * integer / total
 
 
 def _report(network: Network, path: Path) -> Report:

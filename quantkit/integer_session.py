@@ -57,6 +57,9 @@ class IntegerSession:
     arithmetic: str
     strict_integer: bool
 
+    def __repr__(self) -> str:
+        return f"IntegerSession({len(self.steps)} steps, {self.arithmetic} arithmetic)"
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch; outputs in real values, as the exported model gives them.
 

@@ -45,6 +45,9 @@ class Quantization:
     model: QuantizedModel
     table: CalibrationTable
 
+    def __repr__(self) -> str:
+        return f"Quantization(model={self.model!r}, table={self.table!r})"
+
     def save(self, path: str | Path, format: str = "qdq") -> None:
         """Write the model in a format of the exporter registry.
 
@@ -59,7 +62,7 @@ def calibrate(
     model: str | Path | Prepared,
     data: DataSource | Dataset,
     *,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     num_samples: int | None = None,
     batch_size: int = 1,
     threads: int = 2,
@@ -124,7 +127,7 @@ def quantize(
     data: DataSource | Dataset,
     *,
     config: QuantConfig | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     num_samples: int | None = None,
     batch_size: int = 1,
     threads: int = 2,
@@ -184,7 +187,7 @@ def verify(
     path: str | Path,
     data: DataSource,
     *,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     num_samples: int | None = None,
     strict: bool = False,
     arithmetic: str = "onnxruntime",
@@ -229,7 +232,7 @@ def report(
     data: DataSource,
     *,
     labels: str | Path | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     num_samples: int | None = None,
     strict: bool = False,
     batch_size: int = 8,

@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         return _report(error)

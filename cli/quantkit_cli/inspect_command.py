@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from quantkit.graph.program import TensorSpec
     from quantkit.passes.prepare import Prepared
 
+# What the passes do to a node, by pass.
+_DONE = {
+    "batch_norm_to_affine": "BatchNormalization replaced by a depthwise 1x1 Conv",
+    "fold_batch_norm": "BatchNormalization folded",
+    "fold_constants": "constants evaluated",
+    "fold_pad": "Pad folded into Conv",
+    "mark_clamps": "Relu or Clip absorbed by the node before it",
+    "own_constants": "shared weights copied",
+    "raise_opset": "opset raised",
+    "remove_identity": "Identity or Dropout removed",
+}
+
 
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A float ONNX model.")],
@@ -135,13 +147,12 @@ def _print(model: str, facts: Mapping[str, Any]) -> None:
 
 
 def _print_float(layers: list[dict[str, Any]]) -> None:
-    reasons: dict[str, list[str]] = {}
-    for layer in layers:
-        if layer["float_reason"] is not None:
-            reasons.setdefault(layer["float_reason"], []).append(layer["name"])
-    for reason, names in reasons.items():
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        print(f"stays float: {', '.join(names[:5])}{more}: {reason}")
+    from quantkit.reporting.terminal_table import kept_float_lines
+
+    for line in kept_float_lines(
+        {layer["name"]: layer["float_reason"] for layer in layers if layer["float_reason"]}
+    ):
+        print(line)
 
 
 def _print_preparation(notes: list[dict[str, Any]]) -> None:
@@ -152,11 +163,11 @@ def _print_preparation(notes: list[dict[str, Any]]) -> None:
         if note["applied"] and note["pass"] != "fold_batch_norm":
             applied[note["pass"]] = applied.get(note["pass"], 0) + 1
     for name, count in applied.items():
-        print(f"{name.replace('_', ' ')}: {count}")
+        print(f"{_DONE.get(name, name)}: {count}")
     for note in notes:
         if not note["applied"]:
-            what = note["pass"].replace("_", " ")
-            print(f"not done: {what}: {note['node']} ({note['op']}): {note['message']}")
+            what = _DONE.get(note["pass"], note["pass"])
+            print(f"not {what}: {note['node']} ({note['op']}): {note['message']}")
     print()
 
 
@@ -192,12 +203,11 @@ def _print_totals(totals: Mapping[str, Any]) -> None:
     unknown = totals["macs_unknown"]
     print(
         f"total: {'at least ' if unknown else ''}{_millions(totals['macs'])} MACs "
-        f"per sample, {totals['parameters']:,} parameters"
+        f"per sample, {totals['parameters']:,} parameters after folding"
     )
     if totals["macs"]:
-        counted = "counted " if unknown else ""
         share = 100 * totals["int8_macs"] / totals["macs"]
-        print(f"int8: {share:.2f} % of the {counted}MACs")
+        print("int8: unknown share of the MACs" if unknown else f"int8: {share:.2f} % of the MACs")
     if unknown:
         print(
             f"not counted, for want of known shapes: {len(unknown)} of the nodes: "

@@ -87,14 +87,15 @@ def chosen_config(
 
 def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]:
     """What was written, as JSON types."""
-    from quantkit.reporting.report import int8_mac_percent, model_bytes
+    from quantkit.evaluation.integer_share import planned_mac_percent
+    from quantkit.reporting.report import model_bytes
 
     return {
         "output": str(output),
         "bytes": model_bytes(output),
         "source": str(source),
         "source_bytes": model_bytes(source),
-        "int8_mac_percent": int8_mac_percent(model),
+        "int8_mac_percent": planned_mac_percent(model),
         "kept_float": dict(model.plan.kept_float),
         "notes": [
             f"{note.node}: {note.message}" if note.node else note.message for note in model.notes
@@ -104,16 +105,15 @@ def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Say what was written, what stays float, and what was done on the way."""
+    from quantkit.reporting.terminal_table import kept_float_lines
+
     notes = facts["notes"]
     for note in notes[:_SHOWN]:
         print(note)
     if len(notes) > _SHOWN:
         print(f"and {len(notes) - _SHOWN} more notes; --json lists all of them")
-    kept = facts["kept_float"]
-    for name, reason in list(kept.items())[:_SHOWN]:
-        print(f"stays float: {name}: {reason}")
-    if len(kept) > _SHOWN:
-        print(f"stays float: {len(kept) - _SHOWN} more; --json lists all of them")
+    for line in kept_float_lines(facts["kept_float"]):
+        print(line)
     share = facts["int8_mac_percent"]
     integer = "" if share is None else f"; {share:.1f} % of multiply-accumulates in integers"
     print(

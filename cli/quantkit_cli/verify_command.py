@@ -69,6 +69,12 @@ def verify(
         print(json.dumps(_facts(found), indent=2))
     else:
         _print(model, found)
+    if found.oracle_difference:
+        raise AccuracyError(
+            "onnxruntime computes something else when it shows its codes: an output differs by "
+            f"{found.oracle_difference:.6g} from that of the file as it is, so the codes compared "
+            "are not those it computes"
+        )
     failure = found.first_failure
     if failure is not None:
         raise AccuracyError(
@@ -85,6 +91,7 @@ def _facts(found: Verification) -> dict[str, Any]:
         "samples": found.samples,
         "same_class": found.same_class,
         "largest_output_difference": found.largest_output_difference,
+        "oracle_difference": found.oracle_difference,
         "tolerance": found.tolerance,
         "first_failure": None if found.first_failure is None else found.first_failure.node,
         "float_islands": dict(found.float_islands),
@@ -116,6 +123,8 @@ def _counts(difference: CodeDifference) -> dict[str, int]:
 
 
 def _print(model: Path, found: Verification) -> None:
+    from quantkit.reporting.terminal_table import kept_float_lines
+
     print(
         f"{model}: integer session ({found.arithmetic} arithmetic) against onnxruntime, "
         f"{_count(found.samples, 'sample')}\n"
@@ -141,8 +150,8 @@ def _print(model: Path, found: Verification) -> None:
         right=numbers,
         name="layer",
     )
-    for name, reason in found.float_islands.items():
-        print(f"float island: {name}: {reason}")
+    for line in kept_float_lines(found.float_islands):
+        print(line)
     for name in found.not_compared:
         print(f"not compared: {name}: onnxruntime does not show the codes it reads")
     if found.same_class is not None:

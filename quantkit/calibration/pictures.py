@@ -83,7 +83,7 @@ def open_pictures(
     if preprocessing is None:
         raise ConfigError(
             f"{str(path)!r} holds pictures: say how the model wants them "
-            "(preset imagenet, tf, unit or raw)"
+            "(--preset imagenet, tf, unit or raw)"
         )
     resolved = resolve(preprocessing, inputs[0])
     if path.is_dir():

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from quantkit.errors import ConfigError
+from quantkit.errors import ConfigError, UnknownNameError
 from quantkit.graph.program import Dimension, TensorSpec
 
 Layout = Literal["NCHW", "NHWC"]
@@ -110,6 +110,21 @@ PRESETS: Mapping[str, Preprocessing] = MappingProxyType(
 """By name: (x/255 - ImageNet's mean) / its std; (x - 127.5) / 127.5; x / 255; x."""
 
 
+def named(preprocessing: Preprocessing | str | None) -> Preprocessing | None:
+    """The preset of that name; anything but a name as it is.
+
+    Raises:
+        UnknownNameError: No such preset.
+    """
+    if not isinstance(preprocessing, str):
+        return preprocessing
+    if preprocessing not in PRESETS:
+        raise UnknownNameError(
+            f"unknown preset {preprocessing!r}; known: {', '.join(sorted(PRESETS))}"
+        )
+    return PRESETS[preprocessing]
+
+
 def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
     """Fill in layout, size and number of channels from the model's input.
 
@@ -143,7 +158,7 @@ def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
         if not (isinstance(height, int) and isinstance(width, int)):
             raise ConfigError(
                 f"input {spec.name!r} of shape {_text(shape)} has no fixed height and width; "
-                "give the size of the pictures"
+                "give the size of the pictures (--size 224x224)"
             )
         size = (height, width)
     count = channels if isinstance(channels, int) else 3

@@ -20,7 +20,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class CalibrationTable:
         tool_version: The quantkit that collected them.
     """
 
-    statistics: Mapping[str, TensorStatistics]
+    statistics: Mapping[str, TensorStatistics] = field(repr=False)
     model_digest: str
     model_name: str
     data_digest: str

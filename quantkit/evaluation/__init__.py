@@ -2,6 +2,8 @@
 
 - ``samples``: data opened with the preprocessing that is stored in the model.
 - ``engines``: a float file, a quantized file in onnxruntime, the integer session: one signature.
+- ``samples``: data opened with the preprocessing a model was calibrated with.
+- ``integer_share``: how much of a network runs in integers, planned and measured.
 - ``accuracy``: top-1, top-5, agreement and SQNR of several engines over the same samples.
 - ``verification``: integer session, onnxruntime and the float reference, layer by layer.
 """

@@ -26,6 +26,7 @@ class EngineScores:
         top1: Whether the answer is the label, per sample; None without labels or classes.
         top5: Whether the label is among the five best; None also with five classes or fewer.
         agrees: Whether the answer is the reference's; None without classes.
+        tied: Whether several classes share the best score, the first of which is the answer.
         sqnr_db: Per output, against the reference.
     """
 
@@ -33,6 +34,7 @@ class EngineScores:
     top1: BoolArray | None
     top5: BoolArray | None
     agrees: BoolArray | None
+    tied: BoolArray | None
     sqnr_db: Mapping[str, float]
 
 
@@ -99,7 +101,12 @@ class _Scores:
     def __init__(self, label: str) -> None:
         self._label = label
         self._sums: dict[str, SqnrSums] = {}
-        self._flags: dict[str, list[BoolArray]] = {"top1": [], "top5": [], "agrees": []}
+        self._flags: dict[str, list[BoolArray]] = {
+            "top1": [],
+            "top5": [],
+            "agrees": [],
+            "tied": [],
+        }
 
     def add(
         self,
@@ -128,6 +135,8 @@ class _Scores:
         if expected is None or actual is None or len(actual) != len(samples):
             return
         self._flags["agrees"].append(same_class(expected, actual))
+        best = actual == actual.max(axis=1, keepdims=True)
+        self._flags["tied"].append(best.sum(axis=1) > 1)
         if labels is not None:
             _check_classes(labels, actual.shape[1], samples)
             self._flags["top1"].append(top_k_correct(actual, labels, 1))
@@ -139,7 +148,7 @@ class _Scores:
             name: np.concatenate(parts) if parts else None for name, parts in self._flags.items()
         }
         sqnr = {name: sums.db for name, sums in self._sums.items()}
-        return EngineScores(self._label, joined["top1"], joined["top5"], joined["agrees"], sqnr)
+        return EngineScores(label=self._label, sqnr_db=sqnr, **joined)
 
 
 def _without_padding(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Array]:

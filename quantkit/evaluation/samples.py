@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from quantkit.calibration.dataset import Dataset, DataSource, open_dataset
-from quantkit.calibration.preprocessing import PRESETS, Preprocessing
+from quantkit.calibration.preprocessing import PRESETS, Preprocessing, named
 from quantkit.errors import ConfigError, ModelError
 from quantkit.graph.program import TensorSpec
 from quantkit.quantized_model.model import QuantizedModel
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 def open_samples(
     data: DataSource | Dataset,
     inputs: Sequence[TensorSpec],
-    given: Preprocessing | None,
+    given: Preprocessing | str | None,
     stored: Preprocessing | None = None,
     *,
     num_samples: int | None = None,
@@ -27,7 +27,7 @@ def open_samples(
     Args:
         data: As for ``calibration.dataset.open_dataset``, or its result.
         inputs: The network's inputs.
-        given: The user's preprocessing; it wins over ``stored``.
+        given: The user's preprocessing, or a preset's name; it wins over ``stored``.
         stored: What the model was calibrated with.
         num_samples: How many samples, evenly spaced; None: all.
         strict: Refuse unreadable pictures instead of skipping them.
@@ -37,11 +37,18 @@ def open_samples(
     """
     if isinstance(data, Dataset):
         return data
+    given = named(given)
     dataset = open_dataset(
         data, inputs, preprocessing=given or stored, num_samples=num_samples, strict=strict
     )
     if dataset.preprocessing is not None:
         logger.info("%d pictures, %s", len(dataset), dataset.preprocessing)
+        if stored not in (None, dataset.preprocessing):
+            logger.warning(
+                "pictures are preprocessed otherwise than for calibration: %s now, %s then",
+                dataset.preprocessing,
+                stored,
+            )
     elif given not in (None, PRESETS["raw"]):
         logger.warning("preprocessing is for pictures; these arrays are fed as they are")
     return dataset

@@ -10,6 +10,7 @@ Names follow onnxruntime's own quantizer, so that other tools find the tensors:
 ``W_quantized``.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,10 @@ def qdq_graph(model: QuantizedModel) -> ir.Model:
     result.producer_name = "quantkit"
     result.producer_version = model.metadata.get("version")
     write_metadata(result, model.metadata)
+    if model.plan.kept_float:
+        write_metadata(
+            result, {"kept_float": json.dumps(dict(sorted(model.plan.kept_float.items())))}
+        )
     return result
 
 

@@ -17,7 +17,8 @@ from quantkit.errors import ModelError, UnreadableSampleError
 from quantkit.graph.model_io import program_of, save_model, serialize
 from quantkit.graph.program import Array, Program, TensorSpec
 
-_WARNINGS_OFF = 3
+# onnxruntime writes its own errors to stderr before it raises them; ours say them in one line.
+_FATAL_ONLY = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +71,7 @@ def open_session(
         ModelError: onnxruntime cannot load the model; the message has its reason.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = _WARNINGS_OFF
+    options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL

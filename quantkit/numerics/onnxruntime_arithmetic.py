@@ -209,7 +209,8 @@ def _staircase_average(
     # thresholds[i, j]: the smallest sum whose code is above qmin + j, found by bisection.
     count = np.array(sorted(set(counts)), np.int64)[:, np.newaxis]
     code = np.arange(y.qmin + 1, y.qmax + 1)
-    reach = int(np.abs(step).max()) * int(count.max()) + 1
+    # Twice what the taps sum up to: rounding each partial sum may lead a little beyond that.
+    reach = 2 * int(np.abs(step).max()) * int(count.max()) + 1
     low = np.full((count.size, code.size), -reach)
     high = np.full((count.size, code.size), reach)
     while np.any(high - low > 1):

@@ -144,5 +144,19 @@ def mcnemar_p_value(counts: PairedCounts) -> float:
     return min(1.0, 2 * tail / (1 << m))
 
 
+def chance_of_at_least(successes: int, total: int, probability: float) -> float:
+    """``P(X >= successes)`` of a binomial X, exact but for float64 rounding."""
+    return math.fsum(
+        math.exp(
+            math.lgamma(total + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(total - k + 1)
+            + k * math.log(probability)
+            + (total - k) * math.log1p(-probability)
+        )
+        for k in range(successes, total + 1)
+    )
+
+
 def _correlated_distance(x: float, y: float, phi: float) -> float:
     return math.sqrt(max(x * x - 2.0 * phi * x * y + y * y, 0.0))

@@ -60,6 +60,9 @@ class Prepared:
     notes: tuple[PassNote, ...]
     digest: str
 
+    def __repr__(self) -> str:
+        return f"Prepared({len(self.program.nodes)} nodes, digest {self.digest[:12]})"
+
     def refusals(self) -> tuple[PassNote, ...]:
         """The notes that say why something was not done."""
         return tuple(note for note in self.notes if not note.applied)

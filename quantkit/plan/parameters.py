@@ -89,7 +89,11 @@ def make_plan(
                     chosen[source] = known
                 elif source in table.statistics:
                     method = full_range if source in whole else estimate
-                    chosen[source] = params_from_range(*method(table.statistics[source]))
+                    low, high = method(table.statistics[source])
+                    if node.op_type == "GlobalAveragePool" and name in node.outputs:
+                        # onnxruntime's kernel refuses multipliers of 256 and more.
+                        high = max(high, low + float(params[node.inputs[0]].scale))
+                    chosen[source] = params_from_range(low, high)
                 else:
                     raise CalibrationError(
                         f"the calibration file has no statistics of {source!r}, which node "

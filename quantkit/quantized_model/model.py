@@ -28,7 +28,8 @@ class QuantizedModel:
         prepared: The float graph (weights still float).
         plan: Parameters of activations, reasons of float nodes.
         constants: Codes of weights, biases and constant operands, by initializer name.
-        accumulator_bounds: Node name -> the largest ``|accumulator|`` any input can produce.
+        accumulator_bounds: Node name -> the largest ``|accumulator|`` any input can produce; within
+            int32 for every model that quantkit makes, not for every file it reads.
         notes: What happened while constants were quantized or corrected.
         metadata: Free text stored with the model (preprocessing, digests, options).
         code_tensors: Value -> the tensor that holds its codes in the file the model was read from.
@@ -44,6 +45,10 @@ class QuantizedModel:
     notes: tuple[PassNote, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     code_tensors: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        nodes, kept = len(self.prepared.program.nodes), len(self.plan.kept_float)
+        return f"QuantizedModel({nodes - kept} integer nodes, {kept} float)"
 
     def __post_init__(self) -> None:
         for node in self.prepared.program.nodes:

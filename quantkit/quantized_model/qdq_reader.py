@@ -11,6 +11,8 @@ The Q/DQ nodes are taken out of the graph and become parameters:
 Which nodes are integer then is decided in ``integer_nodes``.
 """
 
+import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from quantkit.passes.lift_constants import lift_constants
 from quantkit.passes.mark_clamps import mark_clamps
 from quantkit.passes.prepare import Prepared
 from quantkit.plan import QuantPlan, data_values
+from quantkit.quantized_model.constants import ACCUMULATOR_MAX
 from quantkit.quantized_model.integer_nodes import float_nodes
 from quantkit.quantized_model.model import QuantizedModel, node_bound, weight_and_bias
 from quantkit.quantized_model.qdq_params import (
@@ -36,6 +39,8 @@ from quantkit.quantized_model.qdq_params import (
     quantized_constant,
     read_params,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +77,7 @@ def read_qdq(path: str | Path) -> QuantizedModel:
     for node in tuple(model.graph):
         if _does_nothing(node):
             readers = [str(use.node.name) for use in node.outputs[0].uses()]
-            found.kept_float.update(dict.fromkeys(readers, "the file keeps it from being fused"))
+            found.kept_float.update(dict.fromkeys(readers, "the file keeps it float"))
             assert node.inputs[0] is not None
             bypass(node, node.inputs[0])
     common.RemoveUnusedNodesPass()(model)
@@ -102,6 +107,9 @@ def _quantized_model(prepared: Prepared, found: _Found, metadata: dict[str, str]
     """Decide which nodes are integer and keep what belongs to them."""
     program = prepared.program
     kept_float = float_nodes(prepared, found.params, found.constants, found.kept_float)
+    # A file of quantkit's own says why.
+    told = _stored_reasons(metadata)
+    kept_float = {name: told.get(name, reason) for name, reason in kept_float.items()}
     integer = [node for node in program.nodes if node.name not in kept_float]
     codes = {
         name
@@ -113,6 +121,13 @@ def _quantized_model(prepared: Prepared, found: _Found, metadata: dict[str, str]
     params = {name: found.params[name] for name in found.params if name in values}
     plan = QuantPlan(params, kept_float)
     bounds = {node.name: node_bound(node, program, plan, constants) for node in integer}
+    for name, bound in bounds.items():
+        if bound is not None and bound > ACCUMULATOR_MAX:
+            logger.warning(
+                "node %r: sums of up to %d exceed int32; they wrap around, here as in onnxruntime",
+                name,
+                bound,
+            )
     return QuantizedModel(
         prepared,
         plan,
@@ -121,6 +136,14 @@ def _quantized_model(prepared: Prepared, found: _Found, metadata: dict[str, str]
         metadata=metadata,
         code_tensors=found.code_tensors,
     )
+
+
+def _stored_reasons(metadata: dict[str, str]) -> dict[str, str]:
+    try:
+        stored = json.loads(metadata.pop("kept_float", "{}"))
+    except json.JSONDecodeError:
+        return {}
+    return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, dict) else {}
 
 
 def _take_out(graph: ir.Graph, dequantize: ir.Node, found: _Found) -> None:

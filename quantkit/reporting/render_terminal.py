@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from quantkit.reporting.report import Drop, EngineRow, Report, worst_first
-from quantkit.reporting.terminal_table import make_console, make_table
+from quantkit.reporting.terminal_table import kept_float_lines, make_console, make_table
 
 _CAUSES = 5
-_ISLANDS = 10
+# Noise of a third of the signal's magnitude.
+_POOR_DB = 10.0
 
 
 def print_report(report: Report, *, rows: int = 12) -> None:
@@ -46,7 +47,7 @@ def render(report: Report, *, rows: int, width: int) -> Iterator[RenderableType]
     yield _layers(report, rows, width)
     yield Text("")
     yield from _causes(report)
-    yield from _islands(report)
+    yield from _left_out(report)
 
 
 def drop_sentence(drop: Drop, samples: int) -> str:
@@ -70,6 +71,18 @@ def _sentences(report: Report) -> Iterator[Text]:
         yield Text(drop_sentence(report.drop, report.samples))
     elif any(row.agreement_percent is not None for row in report.engines):
         yield Text("Accuracy is not measured: no labels (--labels).")
+    for row in report.engines:
+        if row.tied and report.drop is not None:
+            yield Text(
+                f"{row.label}: {row.tied} of {report.samples} samples have several best classes; "
+                "the first one counts."
+            )
+    for name, value in report.engines[1].sqnr_db.items():
+        if value < _POOR_DB:
+            yield Text(
+                f"Output {name!r} is far from the float network's: {_number(value)} dB in "
+                f"{report.engines[1].label}."
+            )
     outputs = [name for row in report.engines[1:2] for name in row.sqnr_db]
     if len(outputs) > 1:
         for name in outputs:
@@ -77,7 +90,8 @@ def _sentences(report: Report) -> Iterator[Text]:
             yield Text(f"SQNR of output {name!r} in dB: {', '.join(values)}")
     if report.int8_mac_percent is not None:
         yield Text(
-            f"{report.int8_mac_percent:.1f} % of multiply-accumulates are in integer kernels."
+            f"{report.int8_mac_percent:.1f} % of multiply-accumulates are in onnxruntime's integer "
+            "kernels."
         )
 
 
@@ -134,12 +148,14 @@ def _causes(report: Report) -> Iterator[Text]:
         yield Text(f"and {len(report.causes) - _CAUSES} more")
 
 
-def _islands(report: Report) -> Iterator[Text]:
-    islands = [layer for layer in report.layers if layer.kept_float is not None and layer.macs]
-    for layer in islands[:_ISLANDS]:
-        yield Text(f"stays float: {layer.node}: {layer.kept_float}")
-    if len(islands) > _ISLANDS:
-        yield Text(f"stays float: {len(islands) - _ISLANDS} more; --json lists all of them")
+def _left_out(report: Report) -> Iterator[Text]:
+    if report.layers_without_reference:
+        yield Text(
+            f"{report.layers_without_reference} integer layers are not judged: the float network "
+            "has no tensors of their names."
+        )
+    for line in kept_float_lines(report.kept_float):
+        yield Text(line)
 
 
 def _number(value: float | None = None) -> str:

@@ -15,10 +15,15 @@ from quantkit.calibration.dataset import Dataset
 from quantkit.calibration.table import tool_version
 from quantkit.evaluation.accuracy import EngineScores, evaluate
 from quantkit.evaluation.engines import Engine, integer_engine, onnxruntime_engine
+from quantkit.evaluation.integer_share import measured_mac_percent
 from quantkit.evaluation.samples import evenly_spaced
-from quantkit.graph.cost import model_cost
 from quantkit.graph.ort_session import median_latencies_ms, onnxruntime_version
-from quantkit.numerics.paired import PairedCounts, mcnemar_p_value, paired_difference_interval
+from quantkit.numerics.paired import (
+    PairedCounts,
+    chance_of_at_least,
+    mcnemar_p_value,
+    paired_difference_interval,
+)
 from quantkit.passes.prepare import Prepared
 from quantkit.quantized_model.model import QuantizedModel
 from quantkit.reporting.compare import LayerError, check_same_network, compare_layers
@@ -34,6 +39,9 @@ INT8_LABEL = "int8 in onnxruntime"
 INTEGER_LABEL = "int8 integer session"
 # Layer errors hardly differ between pictures: these many, evenly spaced, are enough.
 LAYER_SAMPLES = 16
+# With fewer samples even a good network may look like chance.
+_FEWEST_GUESSES = 20
+_SURELY_BETTER = 0.01
 
 
 class _Frozen(BaseModel):
@@ -42,12 +50,16 @@ class _Frozen(BaseModel):
 
 
 class EngineRow(_Frozen):
-    """One way to run the network: percentages of samples, SQNR in dB against float."""
+    """One way to run the network: percentages of samples, SQNR in dB against float.
+
+    ``tied`` counts samples with several best classes, of which the first is taken.
+    """
 
     label: str
     top1_percent: float | None
     top5_percent: float | None
     agreement_percent: float | None
+    tied: int | None
     sqnr_db: dict[str, float]
     latency_ms: float | None
     size_bytes: int | None
@@ -77,6 +89,9 @@ class Report(_Frozen):
     """What was lost, where and why. Round-trips through JSON; nothing is rendered here.
 
     ``samples`` were read, ``skipped`` could not be; ``drop`` is None without labels or classes.
+    ``int8_mac_percent`` is counted in the graph onnxruntime writes after optimizing; None where
+    shapes are unknown. ``layers_without_reference`` are integer layers for which the float
+    network has no tensor of the same name, so that nothing can be said of them.
     """
 
     schema_version: Literal[1] = 1
@@ -87,6 +102,8 @@ class Report(_Frozen):
     engines: tuple[EngineRow, ...]
     drop: Drop | None
     int8_mac_percent: float | None
+    kept_float: dict[str, str]
+    layers_without_reference: int
     layers: tuple[LayerError, ...]
     causes: tuple[Cause, ...]
     provenance: dict[str, str]
@@ -161,9 +178,11 @@ def make_report(
             for scores in evaluation.engines
         ),
         drop=_drop(first, second),
-        int8_mac_percent=int8_mac_percent(model),
+        int8_mac_percent=measured_mac_percent(quantized_path, model.prepared.program),
+        kept_float=dict(model.plan.kept_float),
+        layers_without_reference=_without_reference(model, errors),
         layers=errors,
-        causes=diagnose(reference, model, errors),
+        causes=(*_guessing(first, labels), *diagnose(reference, model, errors)),
         provenance={
             "quantkit": tool_version(),
             "onnxruntime": onnxruntime_version(),
@@ -173,17 +192,6 @@ def make_report(
             **{f"model.{key}": value for key, value in sorted(model.metadata.items())},
         },
     )
-
-
-def int8_mac_percent(model: QuantizedModel) -> float | None:
-    """Share of multiply-accumulates in integer nodes; None without any, or of unknown shapes."""
-    cost = model_cost(model.prepared.program)
-    costs = cost.nodes
-    if cost.unknown:
-        return None
-    total = sum(cost.macs or 0 for cost in costs)
-    integer = sum(cost.macs or 0 for cost in costs if cost.name not in model.plan.kept_float)
-    return 100.0 * integer / total if total else None
 
 
 def _section(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
@@ -207,6 +215,7 @@ def _row(scores: EngineScores, latency_ms: float | None, size_bytes: int | None)
         top1_percent=_percent(scores.top1),
         top5_percent=_percent(scores.top5),
         agreement_percent=None if is_reference else _percent(scores.agrees),
+        tied=None if scores.tied is None else int(np.sum(scores.tied)),
         sqnr_db={} if is_reference else dict(scores.sqnr_db),
         latency_ms=latency_ms,
         size_bytes=size_bytes,
@@ -226,6 +235,29 @@ def _drop(reference: EngineScores, actual: EngineScores) -> Drop | None:
         right_to_wrong=counts.first_only,
         wrong_to_right=counts.second_only,
     )
+
+
+def _without_reference(model: QuantizedModel, errors: Sequence[LayerError]) -> int:
+    judged = {error.node for error in errors if error.isolated_sqnr_db is not None}
+    return sum(
+        node.name not in judged
+        for node in model.prepared.program.nodes
+        if node.name not in model.plan.kept_float and node.name not in model.prepared.clamps
+    )
+
+
+def _guessing(reference: EngineScores, labels: npt.NDArray[np.int64] | None) -> tuple[Cause, ...]:
+    """A float network that is no better than chance: its inputs or labels are wrong."""
+    if labels is None or reference.top1 is None or not labels.size:
+        return ()
+    classes, right, count = int(labels.max()) + 1, int(reference.top1.sum()), reference.top1.size
+    if classes < 2 or count < _FEWEST_GUESSES:
+        return ()
+    if chance_of_at_least(right, count, 1 / classes) < _SURELY_BETTER:
+        return ()
+    evidence = f"{right} of {count} samples are right, of {classes} classes"
+    remedy = "another --preset or --channel-order, and check that --labels fit the model"
+    return (Cause("the float network", "no better than guessing", evidence, remedy),)
 
 
 def worst_first(layers: Sequence[LayerError]) -> list[LayerError]:

@@ -1,12 +1,10 @@
 """Tables for people: a row is one line in a pipe, and as far as possible on a terminal.
 
-Only a terminal is ever too narrow. There, layers' names give way first: torch repeats itself, so
-``/features/features.17/conv/conv.0/conv.0.0/Conv`` becomes ``…features.17/conv.0.0/Conv``, and
-what is still too long loses its beginning.
+Only a terminal is ever too narrow. There, layers' names give way first: they lose their beginning.
 """
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -17,6 +15,7 @@ _UNLIMITED = 10_000
 _SEPARATOR = 2
 _NARROWEST_NAME = 20
 _CUT = "…"
+_NAMES = 5
 
 
 def make_console() -> Console:
@@ -69,11 +68,14 @@ def shortened(name: str, width: int) -> str:
     """A layer's name in at most ``width`` characters; a cut is marked by an ellipsis."""
     if len(name) <= width:
         return name
-    parts = name.split("/")
-    kept = [
-        part
-        for part, following in zip(parts, [*parts[1:], ""], strict=True)
-        if not (part and following.startswith(f"{part}."))
-    ]
-    text = "/".join(kept).lstrip("/")
-    return _CUT + text[-(width - 1) :]
+    return _CUT + name[-(width - 1) :]
+
+
+def kept_float_lines(reasons: Mapping[str, str]) -> Iterator[str]:
+    """A line per reason why nodes stay float, with the first of their names."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    for reason, found in names.items():
+        more = f" and {len(found) - _NAMES} more" if len(found) > _NAMES else ""
+        yield f"stays float: {', '.join(found[:_NAMES])}{more}: {reason}"

@@ -122,7 +122,7 @@ def test_not_an_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (ModelError("node 'a':\n  two lines"), 2, "error: node 'a': two lines\n"),
         (AccuracyError("drop 1.2 > 0.5"), 1, "error: drop 1.2 > 0.5\n"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
         (
             KeyError("x"),
             2,
@@ -241,7 +241,7 @@ def test_inspect_shows_layers_and_savings(separable_model: Path) -> None:
     # 1/8 + 1/9 of 8 * 36 * 4 * 9.
     assert "depthwise 8 3x3 2,448 10,368 0.2361" in lines
     assert "saved against standard convolutions: 7,920 of 10,368 MACs (76.4 %)" in lines
-    assert "total: 2,448 MACs per sample, 80 parameters" in lines
+    assert "total: 2,448 MACs per sample, 80 parameters after folding" in lines
     assert "int8: 100.00 % of the MACs" in lines
 
 

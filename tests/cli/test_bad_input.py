@@ -10,7 +10,7 @@ from tests.cli.runner import contents
 
 NOT_A_MODEL = "is not an ONNX model, or is truncated"
 QUANTIZED = "is already quantized (46 quantized nodes"
-WHICH_PRESET = "holds pictures: say how the model wants them (preset imagenet, tf, unit or raw)"
+WHICH_PRESET = "holds pictures: say how the model wants them (--preset imagenet, tf, unit or raw)"
 REPORT = "report m.onnx m8.onnx --data"
 PICTURES = f"{REPORT} pictures --preset raw --labels"
 EXPORT = "export m.onnx --calibration m.calib.npz -o o.onnx"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from quantkit.calibration.preprocessing import PRESETS
-from quantkit.errors import ModelError
+from quantkit.errors import ModelError, UnknownNameError
 from quantkit.evaluation.samples import evenly_spaced, open_samples, stored_preprocessing
 from quantkit.graph.program import TensorSpec
 from quantkit.pipeline import load_quantized
@@ -72,3 +73,23 @@ def test_stored_preprocessing(model: QuantizedModel) -> None:
 def test_damaged_preprocessing(model: QuantizedModel, entry: str) -> None:
     with pytest.raises(ModelError, match=r"stored in the model cannot be read .*; give --preset"):
         stored_preprocessing(with_entry(model, entry))
+
+
+def test_other_preprocessing_than_for_calibration_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGB", (9, 9), (200, 30, 30)).save(tmp_path / "a.png")
+    inputs = (TensorSpec("x", np.dtype(np.float32), (None, 3, 4, 4)),)
+    stored = open_samples(tmp_path, inputs, "imagenet").preprocessing
+    assert stored is not None
+    open_samples(tmp_path, inputs, "imagenet", stored)
+    open_samples(tmp_path, inputs, None, stored)
+    assert caplog.messages == []
+    open_samples(tmp_path, inputs, "tf", stored)
+    (message,) = caplog.messages
+    assert message.startswith("pictures are preprocessed otherwise than for calibration: ")
+
+
+def test_a_preset_may_be_named() -> None:
+    with pytest.raises(UnknownNameError, match="unknown preset 'imagnet'; known: imagenet, raw"):
+        open_samples(rows(1), INPUTS, "imagnet")

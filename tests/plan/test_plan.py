@@ -1,12 +1,16 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from quantkit.calibration.statistics import TensorStatistics
 from quantkit.config import QuantConfig
 from quantkit.errors import CalibrationError, ConfigError, TableMismatchError, UnknownNameError
+from quantkit.graph.ort_session import open_session
 from quantkit.passes.prepare import prepare
+from quantkit.pipeline import quantize
 from quantkit.plan import (
     QuantPlan,
     candidate_refusals,
@@ -263,3 +267,13 @@ def test_a_weight_that_a_caller_may_feed_stays_float() -> None:
     reasons = candidate_refusals(prepared)
     assert reasons == {"conv": "its input 'w' is also a graph input, which a caller may feed"}
     assert [spec.name for spec in prepared.program.inputs] == ["x"]
+
+
+def test_a_pool_that_averages_to_almost_nothing_runs(tmp_path: Path) -> None:
+    text = "(float[N, 3, 4, 4] x) => (float[N, 3, 1, 1] y) { [pool] y = GlobalAveragePool(x) }"
+    ir.save(Network(text, (3, 4, 4)).model(), tmp_path / "m.onnx")
+    x = np.tile(np.array([[1, -1], [-1, 1]], np.float32), (4, 3, 2, 2)) + np.float32(1e-6)
+    result = quantize(tmp_path / "m.onnx", x)
+    assert result.model.plan.kept_float == {}
+    result.save(tmp_path / "q.onnx")
+    open_session(tmp_path / "q.onnx").run({"x": x})

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from quantkit.config import QuantConfig
 from quantkit.errors import UnsupportedModelError
 from quantkit.exporters.qdq import qdq_graph
 from quantkit.integer_session import open_integer_session
@@ -11,7 +12,7 @@ from quantkit.numerics.affine import dequantize, per_tensor, quantize
 from quantkit.quantized_model.qdq_reader import read_qdq
 from tests.quantized_model.checks import check_equals_onnxruntime, check_fused
 from tests.quantized_model.qdq_texts import QUANTIZED_ON_LOAD, SHAPE, check, write
-from tests.small_networks import NETWORKS, random_feeds
+from tests.small_networks import NETWORKS, quantized, random_feeds
 
 
 def test_reads_the_plain_case(tmp_path: Path) -> None:
@@ -150,3 +151,32 @@ def test_a_float_model_is_no_quantized_one(tmp_path: Path) -> None:
     ir.save(NETWORKS["matmul"].model(), tmp_path / "float.onnx")
     with pytest.raises(UnsupportedModelError, match=r"is not quantized: .* `quantkit quantize`"):
         read_qdq(tmp_path / "float.onnx")
+
+
+def test_sums_that_may_wrap_around_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_qdq(write(tmp_path, {}))
+    assert caplog.messages == []
+    largest = 2**31 - 1
+    model = read_qdq(write(tmp_path, {"b": f"int32[2] b_quantized = {{{largest}, 0}}"}))
+    (message,) = caplog.messages
+    bound = model.accumulator_bounds["conv"]
+    assert bound > largest
+    assert message.startswith(f"node 'conv': sums of up to {bound} exceed int32")
+
+
+def test_the_reason_of_a_float_node_travels_with_the_file(tmp_path: Path) -> None:
+    config = QuantConfig(nodes_to_exclude=("last",))
+    model, _ = quantized(NETWORKS["mobile"], config)
+    assert "excluded by --nodes-to-exclude" in model.plan.kept_float.values()
+    ir.save(qdq_graph(model), tmp_path / "q.onnx")
+    assert dict(read_qdq(tmp_path / "q.onnx").plan.kept_float) == dict(model.plan.kept_float)
+
+
+def test_damaged_reasons_do_no_harm(tmp_path: Path) -> None:
+    model, _ = quantized(NETWORKS["mobile"], QuantConfig(nodes_to_exclude=("last",)))
+    graph = qdq_graph(model)
+    graph.metadata_props["quantkit.kept_float"] = "{"
+    ir.save(graph, tmp_path / "q.onnx")
+    assert "last" in read_qdq(tmp_path / "q.onnx").plan.kept_float

@@ -171,3 +171,30 @@ def test_zoo_networks_can_be_reported(zoo: Path, tmp_path: Path) -> None:
         found = report(source, tmp_path / "q.onnx", pictures, num_samples=4)
         assert Report.model_validate_json(found.model_dump_json()) == found
         assert found.samples == 4
+
+
+def test_a_float_network_that_only_guesses_is_told(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER)
+    right = float_classes(files[0], 40)
+    for labels, is_told in ((right, False), (np.arange(40) % 7, True)):
+        np.savez(tmp_path / "data.npz", x=samples(40), label=labels)
+        causes = report(*files, tmp_path / "data.npz").causes
+        assert ("no better than guessing" in {cause.cause for cause in causes}) == is_told
+        assert not is_told or "--preset" in causes[0].remedy
+
+
+def test_several_best_classes_are_counted(tmp_path: Path) -> None:
+    weight = np.zeros((7, 8), np.float32)
+    files = write(tmp_path, CLASSIFIER, constants={"w3": weight, "b3": np.ones(7, np.float32)})
+    found = report(*files, samples(6))
+    assert [row.tied for row in found.engines] == [6, 6, 6]
+
+
+def test_layers_without_a_float_tensor_are_counted(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER)
+    assert report(*files, samples(4)).layers_without_reference == 0
+    other = tmp_path / "renamed"
+    other.mkdir()
+    _, renamed = write(other, CLASSIFIER.replace("r1", "elsewhere"))
+    # The renamed layer, and the one that reads it.
+    assert report(files[0], renamed, samples(4)).layers_without_reference == 2
