@@ -58,9 +58,10 @@ def drop_sentence(drop: Drop, samples: int) -> str:
         change = f"Top-1 falls by {drop.points:.2f} points"
     else:
         change = f"Top-1 rises by {-drop.points:.2f} points"
-    verdict = "within noise" if drop.is_noise else "more than noise"
+    if drop.points != 0.0:
+        change += ", within noise" if drop.is_noise else ", more than noise"
     return (
-        f"{change}, {verdict} (95 % interval of the drop {drop.low:+.2f} to {drop.high:+.2f} "
+        f"{change} (95 % interval of the drop {drop.low:+.2f} to {drop.high:+.2f} "
         f"points, p = {drop.p_value:.2g}): {drop.right_to_wrong} of {samples} samples changed "
         f"from right to wrong, {drop.wrong_to_right} from wrong to right."
     )
@@ -74,7 +75,7 @@ def _sentences(report: Report) -> Iterator[Text]:
     for row in report.engines:
         if row.tied and report.drop is not None:
             yield Text(
-                f"{row.label}: {row.tied} of {report.samples} samples have several best classes; "
+                f"{row.label}: several best classes on {row.tied} of {report.samples} samples; "
                 "the first one counts."
             )
     for name, value in report.engines[1].sqnr_db.items():
