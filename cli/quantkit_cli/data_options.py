@@ -64,8 +64,8 @@ def chosen_preprocessing(
     from dataclasses import replace
     from typing import Any
 
-    from quantkit.calibration.preprocessing import PRESETS, Preprocessing
-    from quantkit.errors import ConfigError, UnknownNameError
+    from quantkit.calibration.preprocessing import Preprocessing, named
+    from quantkit.errors import ConfigError
 
     changes: dict[str, Any] = {}
     if mean is not None:
@@ -80,13 +80,11 @@ def chosen_preprocessing(
         changes["layout"] = layout.upper()
     if channel_order is not None:
         changes["channel_order"] = channel_order.upper()
-    if preset is None and not changes:
+    chosen = named(preset)
+    if chosen is not None:
+        return replace(chosen, **changes)
+    if not changes:
         return None
-    if preset is not None:
-        if preset not in PRESETS:
-            known = ", ".join(PRESETS)
-            raise UnknownNameError(f"--preset: unknown preset {preset!r}; known: {known}")
-        return replace(PRESETS[preset], **changes)
     if "mean" not in changes or "std" not in changes:
         raise ConfigError("without --preset, both --mean and --std are needed")
     return Preprocessing(**changes)

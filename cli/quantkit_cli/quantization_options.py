@@ -105,7 +105,7 @@ def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Say what was written, what stays float, and what was done on the way."""
-    from quantkit.reporting.terminal_table import kept_float_lines
+    from quantkit.reporting.terminal_table import kept_float_lines, size_text
 
     notes = facts["notes"]
     for note in notes[:_SHOWN]:
@@ -117,11 +117,6 @@ def print_summary(facts: dict[str, Any]) -> None:
     share = facts["int8_mac_percent"]
     integer = "" if share is None else f"; {share:.1f} % of multiply-accumulates in integers"
     print(
-        f"wrote {facts['output']}: {megabytes(facts['bytes'])}, "
-        f"{facts['source']} has {megabytes(facts['source_bytes'])}{integer}"
+        f"wrote {facts['output']}: {size_text(facts['bytes'])}, "
+        f"{facts['source']} has {size_text(facts['source_bytes'])}{integer}"
     )
-
-
-def megabytes(count: int) -> str:
-    """Bytes for people, with three digits at least."""
-    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.1f} kB"

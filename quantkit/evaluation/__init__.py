@@ -1,6 +1,5 @@
 """Runs models over data: how right they are, and whether two engines agree code by code.
 
-- ``samples``: data opened with the preprocessing that is stored in the model.
 - ``engines``: a float file, a quantized file in onnxruntime, the integer session: one signature.
 - ``samples``: data opened with the preprocessing a model was calibrated with.
 - ``integer_share``: how much of a network runs in integers, planned and measured.

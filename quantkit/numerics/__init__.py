@@ -9,5 +9,6 @@
 - ``arithmetic``: the two named requantization arithmetics the kernels are written against;
   ``onnxruntime_arithmetic`` and ``fixed_point_arithmetic`` hold their formulas, ``requantizer``
   the types of the callables they return.
-- ``metrics``: SQNR, agreement, top-k, paired confidence intervals.
+- ``metrics``: SQNR, cosine similarity, agreement, top-k.
+- ``paired``: what a difference of two accuracies on the same samples is worth.
 """

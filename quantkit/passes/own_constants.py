@@ -8,6 +8,8 @@ A zero bias changes nothing and gives corrections a place.
 import numpy as np
 import onnx_ir as ir
 
+from quantkit.graph.model_io import node_of
+from quantkit.graph.program import Array
 from quantkit.graph.surgery import add_constant, constant_array, replace_constant_input
 from quantkit.ops.contract import OPS
 from quantkit.passes.note import PassNote
@@ -51,7 +53,7 @@ def _make_plain(node: ir.Node) -> None:
         return
     bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None:
-        channels = weight.shape[_output_axis(node)]
+        channels = _output_channels(node, weight)
         is_row = bias.ndim < 2 or bias.shape[0] == 1
         if not is_row or bias.size not in (1, channels):
             return  # a matrix or column C stays as it is, and the Gemm stays float
@@ -67,17 +69,16 @@ def _make_plain(node: ir.Node) -> None:
         node.attributes["alpha"] = ir.AttrFloat32("alpha", 1.0)
 
 
-def _output_axis(node: ir.Node) -> int:
-    """The axis of a Conv's or Gemm's weight that runs over output channels."""
-    transposed = "transB" in node.attributes and node.attributes["transB"].as_int()
-    return 1 if node.op_type == "Gemm" and not transposed else 0
+def _output_channels(node: ir.Node, weight: Array) -> int:
+    axis = OPS[node.op_type].weight_axis(node_of(node, {}), weight.ndim)
+    return int(weight.shape[axis])
 
 
 def _add_zero_bias(graph: ir.Graph, node: ir.Node) -> None:
     weight = constant_array(node.inputs[1])
     if weight is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
         return
-    zeros = np.zeros(weight.shape[_output_axis(node)], weight.dtype)
+    zeros = np.zeros(_output_channels(node, weight), weight.dtype)
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     node.replace_input_with(2, add_constant(graph, f"{node.name}.bias", zeros))

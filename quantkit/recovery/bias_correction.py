@@ -15,11 +15,10 @@ import numpy.typing as npt
 from quantkit.calibration.table import CalibrationTable
 from quantkit.graph.program import Node, Program
 from quantkit.numerics.affine import QuantizedTensor
-from quantkit.ops.contract import OPS
 from quantkit.ops.windows import node_windows
 from quantkit.passes.note import PassNote
 from quantkit.quantized_model.constants import ACCUMULATOR_MAX, quantize_bias
-from quantkit.quantized_model.model import QuantizedModel, node_bound
+from quantkit.quantized_model.model import QuantizedModel, node_bound, weight_and_bias
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -39,11 +38,9 @@ def correct_biases(model: QuantizedModel, table: CalibrationTable) -> QuantizedM
     arrays = model.prepared.program.constants
     corrected = 0
     for node in model.prepared.program.nodes:
-        rule = None if node.name in model.plan.kept_float else OPS[node.op_type].rule
-        if rule is None or rule.bias is None or rule.weight is None or len(node.inputs) < 3:
+        if node.name in model.plan.kept_float:
             continue
-        bias_name = node.inputs[rule.bias]
-        weight_name = node.inputs[rule.weight]
+        weight_name, bias_name = weight_and_bias(node)
         source = node.inputs[0]
         if not bias_name or weight_name not in arrays or source not in table.statistics:
             continue

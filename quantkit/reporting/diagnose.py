@@ -17,7 +17,7 @@ import numpy as np
 from quantkit.graph.program import Node, Program
 from quantkit.ops.contract import OPS
 from quantkit.passes.prepare import Prepared
-from quantkit.quantized_model.model import QuantizedModel
+from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 from quantkit.reporting.compare import LayerError
 
 # With one scale for all, a channel whose range is this many times smaller has 6 bits left.
@@ -68,10 +68,10 @@ def diagnose(
 
 def channel_range_ratio(node: Node, program: Program) -> float | None:
     """Largest over median channel range of a node's float weight; None without a weight."""
-    position = OPS[node.op_type].rule.weight if node.op_type in OPS else None
-    if position is None or node.inputs[position] not in program.constants:
+    name, _ = weight_and_bias(node) if node.op_type in OPS else ("", "")
+    if name not in program.constants:
         return None
-    weight = program.constants[node.inputs[position]]
+    weight = program.constants[name]
     axis = OPS[node.op_type].weight_axis(node, weight.ndim)
     rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     ranges = np.abs(rows).max(axis=1)
@@ -82,10 +82,8 @@ def channel_range_ratio(node: Node, program: Program) -> float | None:
 def _uneven_channels(
     node: Node, reference: Prepared, model: QuantizedModel, sqnr_db: float
 ) -> Cause | None:
-    position = OPS[node.op_type].rule.weight if node.op_type in OPS else None
-    if position is None or node.inputs[position] not in model.constants:
-        return None
-    if model.constants[node.inputs[position]].params.is_per_channel:
+    name, _ = weight_and_bias(node)
+    if name not in model.constants or model.constants[name].params.is_per_channel:
         return None
     # The float file still has the small channels; in the quantized one they may have become 0.
     same = next((other for other in reference.program.nodes if other.name == node.name), None)

@@ -11,8 +11,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from quantkit.reporting.report import Drop, EngineRow, Report, worst_first
-from quantkit.reporting.terminal_table import kept_float_lines, make_console, make_table
+from quantkit.reporting.report import INT8_LABEL, Drop, EngineRow, Report, worst_first
+from quantkit.reporting.terminal_table import (
+    kept_float_lines,
+    make_console,
+    make_table,
+    size_text,
+)
 
 _CAUSES = 5
 # Noise of a third of the signal's magnitude.
@@ -78,15 +83,15 @@ def _sentences(report: Report) -> Iterator[Text]:
                 f"{row.label}: several best classes on {row.tied} of {report.samples} samples; "
                 "the first one counts."
             )
-    for name, value in report.engines[1].sqnr_db.items():
+    int8 = report.engine(INT8_LABEL)
+    for name, value in int8.sqnr_db.items():
         if value < _POOR_DB:
             yield Text(
                 f"Output {name!r} is far from the float network's: {_number(value)} dB in "
-                f"{report.engines[1].label}."
+                f"{int8.label}."
             )
-    outputs = [name for row in report.engines[1:2] for name in row.sqnr_db]
-    if len(outputs) > 1:
-        for name in outputs:
+    if len(int8.sqnr_db) > 1:
+        for name in int8.sqnr_db:
             values = [f"{row.label} {_number(row.sqnr_db[name])}" for row in report.engines[1:]]
             yield Text(f"SQNR of output {name!r} in dB: {', '.join(values)}")
     if report.int8_mac_percent is not None:
@@ -105,7 +110,7 @@ def _headline(report: Report, width: int) -> Table:
         # With several outputs each has a line of its own below.
         "SQNR dB": lambda row: "-" if several else _number(*row.sqnr_db.values()),
         "latency ms": lambda row: _number(row.latency_ms),
-        "size": lambda row: _size(row.size_bytes),
+        "size": lambda row: "-" if row.size_bytes is None else size_text(row.size_bytes),
     }
     shown = {
         title: [cell(row) for row in report.engines]
@@ -163,9 +168,3 @@ def _number(value: float | None = None) -> str:
     if value is None:
         return "-"
     return "exact" if math.isinf(value) and value > 0 else f"{value:.2f}"
-
-
-def _size(count: int | None) -> str:
-    if count is None:
-        return "-"
-    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.1f} kB"
