@@ -27,7 +27,10 @@ def constant_array(value: ir.Value | None) -> Array | None:
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """Register an initializer; a number is added to the name where it is taken."""
-    name = unused_name(graph, name)
+    return _register_constant(graph, unused_name(graph, name), array)
+
+
+def _register_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     value = ir.Value(
         name=name,
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
@@ -52,8 +55,10 @@ def replace_constant_input(node: ir.Node, position: int, array: Array, name: str
     if old is not None and is_ours and old.name and len(old.uses()) == 1:
         node.replace_input_with(position, None)
         graph.initializers.pop(old.name)
-        name = old.name
-    node.replace_input_with(position, add_constant(graph, name, array))
+        constant = _register_constant(graph, old.name, array)
+    else:
+        constant = add_constant(graph, name, array)
+    node.replace_input_with(position, constant)
 
 
 def unused_name(graph: ir.Graph, name: str) -> str:
