@@ -1,25 +1,24 @@
-"""Arrays: ``.npy`` and ``.npz`` files, arrays in memory, iterables of feeds.
+"""Arrays as samples: rows of arrays matched with the network's inputs.
 
 Arrays hold what the network is fed: they are cast to its dtype and otherwise left alone. The first
-axis runs over samples. An ``.npy`` is read sample by sample; everything else is in memory.
+axis runs over samples.
 """
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from quantkit.errors import CalibrationError, EmptyDatasetError
+from quantkit.calibration.spool import one_line, stamp_of
+from quantkit.errors import CalibrationError, EmptyDatasetError, UnreadableSampleError
 from quantkit.graph.program import Array, TensorSpec
 
 LABEL_NAME = "label"
-_OBJECTS = "it holds Python objects, which quantkit never unpickles; save numbers"
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Rows(Protocol):
@@ -39,103 +38,39 @@ class ArraySource:
     Attributes:
         names: One per sample: what it came from and its number.
         columns: The rows by input name.
+        stamp: See :class:`quantkit.calibration.dataset.Source`.
+        splittable: See there.
         labels: int64, one per sample, where the data hold them.
     """
 
     names: tuple[str, ...]
     columns: Mapping[str, Rows]
+    stamp: str
+    splittable: bool = False
     labels: npt.NDArray[np.int64] | None = None
 
     def read(self, index: int) -> dict[str, Array]:
-        """One sample: an array per input, as stored, without batch axis."""
-        return {name: np.asarray(rows[index]) for name, rows in self.columns.items()}
+        """One sample: an array per input, as stored, without batch axis.
+
+        Raises:
+            UnreadableSampleError: Its file is damaged, or was changed or removed meanwhile.
+        """
+        try:
+            return {name: np.asarray(rows[index]) for name, rows in self.columns.items()}
+        except CalibrationError as error:
+            raise UnreadableSampleError(str(error)) from error
+        except _DAMAGE as error:
+            raise UnreadableSampleError(
+                f"sample {self.names[index]!r} cannot be read: {one_line(error)}"
+            ) from error
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NpyRows:
-    """The rows of a C-ordered ``.npy`` file, read one at a time and not mapped.
-
-    Attributes:
-        path: The file.
-        offset: Where the data begin, in bytes.
-        shape: Of the whole array.
-        dtype: Of the array.
-    """
-
-    path: Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: int) -> Array:
-        row = np.empty(self.shape[1:], self.dtype)
-        with self.path.open("rb") as file:
-            file.seek(self.offset + index * row.nbytes)
-            file.readinto(row.reshape(-1).view(np.uint8).data)
-        return row
-
-
-def open_npy(path: Path, inputs: Sequence[TensorSpec]) -> ArraySource:
-    """Samples of a one-input network from an ``.npy`` file.
-
-    Raises:
-        CalibrationError: Not an ``.npy`` file, truncated, holds Python objects, or does not fit.
-        EmptyDatasetError: It holds no sample.
-    """
-    return source_of({"": _npy_rows(path)}, inputs, path.name)
-
-
-def open_npz(path: Path, inputs: Sequence[TensorSpec]) -> ArraySource:
-    """Samples from an ``.npz`` file: an array per input, and perhaps ``label``.
-
-    Raises:
-        CalibrationError: Not an ``.npz`` file, damaged, holds Python objects, or does not fit.
-        EmptyDatasetError: It holds no sample.
-    """
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip archive")
-        with np.load(path, allow_pickle=False) as members:
-            arrays = {name: _member(members, name) for name in members.files}
-    except _DAMAGE as error:
-        raise CalibrationError(_unreadable(path, ".npz", error)) from error
-    return source_of(arrays, inputs, path.name)
-
-
-def source_of_feeds(
-    feeds: Iterable[Mapping[str, Any]], inputs: Sequence[TensorSpec]
-) -> ArraySource:
-    """Samples from dicts as onnxruntime is fed: arrays by input name, with batch axis.
-
-    A dict whose arrays lack the batch axis is one sample. All of them are kept in memory.
-
-    Raises:
-        CalibrationError: A dict lacks an input, or its arrays differ in length.
-        EmptyDatasetError: There is no dict.
-    """
-    columns: dict[str, list[Array]] = {spec.name: [] for spec in inputs}
-    for number, feed in enumerate(feeds):
-        if not isinstance(feed, Mapping):
-            raise CalibrationError(
-                f"item {number} of the data is a {type(feed).__name__}, "
-                "expected a dict of arrays by input name"
-            )
-        picked = _pick(
-            {name: _batched(feed, name, inputs) for name in feed}, inputs, f"item {number}"
-        )
-        for name, rows in picked.items():
-            columns[name].extend(rows[index] for index in range(len(rows)))
-    return source_of(columns, inputs, "sample")
-
-
-def source_of(arrays: Mapping[str, Rows], inputs: Sequence[TensorSpec], where: str) -> ArraySource:
-    """Match arrays with inputs: by name, or a single array with a single input.
+def source_of(arrays: Mapping[str, Any], inputs: Sequence[TensorSpec], where: str) -> ArraySource:
+    """Arrays in memory as samples.
 
     Args:
-        arrays: By name; ``label`` is taken as class labels unless it is an input.
+        arrays: By input name, or one of any name for one input; ``label`` is taken as class labels
+            unless it is an input.
         inputs: What the network wants.
         where: What the arrays came from, for names and messages.
 
@@ -143,89 +78,105 @@ def source_of(arrays: Mapping[str, Rows], inputs: Sequence[TensorSpec], where: s
         CalibrationError: An input has no array, lengths differ, or labels are no integers.
         EmptyDatasetError: There is no sample.
     """
-    columns = _pick(arrays, inputs, where)
-    count = len(next(iter(columns.values())))
-    if count == 0:
-        raise EmptyDatasetError(f"{where} holds no sample: its first axis has length 0")
+    found = {name: array_of(value, name, where) for name, value in arrays.items()}
+    chosen = matched(found, inputs, where)
+    columns = {name: found[array] for name, array in chosen.items()}
+    count = count_of({name: rows.shape for name, rows in columns.items()}, where)
+    refuse_empty(count, where)
     labels = None
-    if LABEL_NAME in arrays and LABEL_NAME not in columns:
-        labels = np.asarray(arrays[LABEL_NAME])
-        if labels.dtype.kind not in "iu" or labels.shape != (count,):
-            raise CalibrationError(
-                f"{LABEL_NAME} of {where} is {labels.dtype} of shape {labels.shape}, expected "
-                f"integers of shape ({count},): one class per sample"
-            )
+    if LABEL_NAME in found and LABEL_NAME not in chosen.values():
+        labels = found[LABEL_NAME]
+        check_labels(labels.dtype, labels.shape, count, where)
         labels = labels.astype(np.int64)
-    return ArraySource(tuple(f"{where}[{index}]" for index in range(count)), columns, labels)
+    facts = (f"{name} {array.dtype} {array.shape}" for name, array in columns.items())
+    return ArraySource(names_of(where, count), columns, stamp_of((where, *facts)), labels=labels)
 
 
-def _pick(arrays: Mapping[str, Rows], inputs: Sequence[TensorSpec], where: str) -> dict[str, Rows]:
-    wanted = [spec.name for spec in inputs]
-    others = [name for name in arrays if name != LABEL_NAME]
-    if all(name in arrays for name in wanted):
-        picked = {name: arrays[name] for name in wanted}
-    elif len(wanted) == 1 and len(others) == 1:
-        picked = {wanted[0]: arrays[others[0]]}
-    else:
-        got = ", ".join(name or "one unnamed array" for name in arrays) or "nothing"
+def array_of(value: Any, name: str, where: str) -> Array:
+    """A value as an array.
+
+    Raises:
+        CalibrationError: It is none (lists of different lengths), or holds Python objects.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise CalibrationError(
-            f"{where} holds {got}; the model wants {', '.join(wanted)}: "
-            "save one array per input with np.savez under these names"
+            f"{name or 'the array'} of {where} is no array: {one_line(error)}"
+        ) from error
+    if array.dtype.hasobject:
+        raise CalibrationError(
+            f"{name or 'the array'} of {where} holds Python objects ({type(value).__name__}); "
+            "give arrays of numbers"
         )
-    scalars = [
-        name for name, rows in picked.items() if isinstance(rows, np.ndarray) and not rows.ndim
-    ]
+    return array
+
+
+def matched(names: Collection[str], inputs: Sequence[TensorSpec], where: str) -> dict[str, str]:
+    """Which array feeds which input: the one of its name, or a single array the single input.
+
+    Raises:
+        CalibrationError: An input has no array.
+    """
+    wanted = [spec.name for spec in inputs]
+    others = [name for name in names if name != LABEL_NAME]
+    if all(name in names for name in wanted):
+        return {name: name for name in wanted}
+    if len(wanted) == 1 and len(others) == 1:
+        return {wanted[0]: others[0]}
+    got = ", ".join(name or "one unnamed array" for name in names) or "nothing"
+    raise CalibrationError(
+        f"{where} holds {got}; the model wants {', '.join(wanted)}: "
+        "save one array per input with np.savez under these names"
+    )
+
+
+def count_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> int:
+    """How many samples arrays of these shapes hold, which must be the same number for all.
+
+    Raises:
+        CalibrationError: A scalar, or the numbers differ.
+    """
+    scalars = [name for name, shape in shapes.items() if not shape]
     if scalars:
         raise CalibrationError(
             f"{scalars[0]} of {where} is a scalar; the first axis runs over samples"
         )
-    lengths = {name: len(rows) for name, rows in picked.items()}
-    if len(set(lengths.values())) > 1:
-        text = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+    counts = {name: shape[0] for name, shape in shapes.items()}
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise CalibrationError(f"the arrays of {where} differ in their number of samples ({text})")
-    return picked
+    return next(iter(counts.values()))
 
 
-def _batched(feed: Mapping[str, Any], name: str, inputs: Sequence[TensorSpec]) -> Array:
-    array = np.asarray(feed[name])
-    ranks = [len(spec.shape) for spec in inputs if spec.name == name and spec.shape is not None]
-    return array[np.newaxis] if [array.ndim + 1] == ranks else array
+def refuse_empty(count: int, where: str) -> None:
+    """Raise where there is no sample.
+
+    Raises:
+        EmptyDatasetError: The count is 0.
+    """
+    if count == 0:
+        raise EmptyDatasetError(f"{where} holds no sample: the first axis has length 0")
 
 
-def _npy_rows(path: Path) -> Rows:
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran_order, dtype = header(file)
-            offset = file.tell()
-        if dtype.hasobject:
-            raise ValueError(_OBJECTS)
-        if not shape:
-            raise ValueError("it holds a scalar; the first axis runs over samples")
-        expected = offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        if (size := path.stat().st_size) < expected:
-            raise ValueError(f"it is truncated: {size} of {expected} bytes")
-        if fortran_order:  # a sample is scattered over the whole file
-            rows: Array = np.load(path, allow_pickle=False)
-            return rows
-    except _DAMAGE as error:
-        raise CalibrationError(_unreadable(path, ".npy", error)) from error
-    return NpyRows(path, offset, shape, dtype)
+def check_labels(dtype: np.dtype[Any], shape: tuple[int, ...], count: int, where: str) -> None:
+    """Whether an array of labels has a class per sample.
+
+    Raises:
+        CalibrationError: It has not.
+    """
+    if dtype.kind not in "iu" or shape != (count,):
+        raise CalibrationError(
+            f"{LABEL_NAME} of {where} is {dtype} of shape {shape}, expected "
+            f"integers of shape ({count},): one class per sample"
+        )
 
 
-def _member(members: Mapping[str, Any], name: str) -> Array:
-    try:
-        return np.asarray(members[name])
-    except ValueError as error:
-        reason = _OBJECTS if "allow_pickle" in str(error) else error
-        raise ValueError(f"array {name!r}: {reason}") from error
+def names_of(where: str, count: int) -> tuple[str, ...]:
+    """Names of the rows of one array."""
+    return tuple(f"{where}[{index}]" for index in range(count))
 
 
-def _unreadable(path: Path, kind: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return f"{str(path)!r} cannot be read as {kind}: {reason or type(error).__name__}"
+def lacks_batch_axis(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+    """Whether an array of this shape is one sample, by its rank."""
+    return spec.shape is not None and len(shape) + 1 == len(spec.shape)

@@ -1,19 +1,20 @@
 """Samples for a network: what every source of data promises, and how one is opened."""
 
+import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from quantkit.calibration.arrays import ArraySource, open_npy, open_npz, source_of, source_of_feeds
-from quantkit.calibration.pictures import PictureSource, is_picture, open_pictures
+from quantkit.calibration.arrays import ArraySource
+from quantkit.calibration.pictures import PictureSource
 from quantkit.calibration.preprocessing import Preprocessing
+from quantkit.calibration.sources import DataSource, open_source
+from quantkit.calibration.spool import stamp_of
 from quantkit.errors import (
-    CalibrationError,
     ConfigError,
     NonFiniteRangeError,
     UnreadableSampleError,
@@ -22,7 +23,7 @@ from quantkit.graph.program import Array, TensorSpec
 
 logger = logging.getLogger(__name__)
 
-DataSource = str | Path | npt.NDArray[Any] | Mapping[str, Any] | Iterable[Mapping[str, Any]]
+__all__ = ["DataSource", "Dataset", "Source", "open_dataset"]
 
 
 class Source(Protocol):
@@ -31,6 +32,18 @@ class Source(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """A name per sample, unique, in the order of the data."""
+
+    @property
+    def stamp(self) -> str:
+        """What tells these data from others without reading them: a SHA-256 as hex digits.
+
+        Over the names; for files also their sizes and modification times, for arrays in memory
+        their shapes and dtypes.
+        """
+
+    @property
+    def splittable(self) -> bool:
+        """Whether another process that opens the same data finds the same samples."""
 
     def read(self, index: int) -> dict[str, Array]:
         """Sample ``index``: an array per input, without batch axis.
@@ -71,6 +84,16 @@ class Dataset:
     def input_names(self) -> tuple[str, ...]:
         """Names of the network's inputs."""
         return tuple(spec.name for spec in self.inputs)
+
+    @property
+    def stamp(self) -> str:
+        """What tells this choice of samples and how they are read from others: a SHA-256, hex.
+
+        See :attr:`Source.stamp`; the samples themselves are not read.
+        """
+        how = None if self.preprocessing is None else self.preprocessing.to_json()
+        positions = ",".join(map(str, self.positions))
+        return stamp_of((self.source.stamp, positions, json.dumps(how, sort_keys=True)))
 
     def take(self, indices: Sequence[int]) -> "Dataset":
         """The samples at ``indices`` (into this dataset), in that order."""
@@ -115,21 +138,26 @@ def open_dataset(
     """Find out what ``source`` is and describe its samples; nothing is decoded yet.
 
     Args:
-        source: A folder of pictures (recursive), a picture, an ``.npy`` or ``.npz``, an array, a
-            mapping of arrays by input name, or an iterable of dicts as onnxruntime is fed.
+        source: A folder of pictures (recursive) or one picture; a tar (also compressed) or zip of
+            pictures; an ``.npy`` or ``.npz``, or a folder of such; an ONNX ``test_data_set_N``
+            folder or a folder of these; ``package.module:function`` or ``file.py:function``; an
+            array, a mapping of arrays by input name, an iterable of dicts as onnxruntime is fed, or
+            an onnxruntime ``CalibrationDataReader``.
         inputs: The network's inputs.
         preprocessing: For pictures; arrays are taken as they are.
-        num_samples: How many samples, evenly spaced through the data; None: all.
+        num_samples: How many samples, evenly spaced through the data; of a stream (a reader, an
+            iterable that is no list) the first ones, and no more are asked of it. None: all.
         strict: Whether an unreadable picture is an error instead of being skipped.
 
     Raises:
-        CalibrationError: No such file, an unknown kind of file, or it does not fit the inputs.
+        CalibrationError: No such file, an unknown kind of data, damaged or unsafe, or it does not
+            fit the inputs.
         EmptyDatasetError: No sample.
         ConfigError: ``num_samples`` below 1, or the preprocessing leaves something open.
     """
     if num_samples is not None and num_samples < 1:
         raise ConfigError(f"the number of samples must be at least 1, got {num_samples}")
-    opened = _open(source, inputs, preprocessing)
+    opened = open_source(source, inputs, preprocessing, most=num_samples)
     count = len(opened.names)
     if num_samples is not None and num_samples > count:
         logger.warning("%d samples asked for, the data hold %d: all are used", num_samples, count)
@@ -147,45 +175,6 @@ def open_dataset(
         strict=strict,
     )
     return whole.take(positions)
-
-
-def _open(
-    source: DataSource, inputs: Sequence[TensorSpec], preprocessing: Preprocessing | None
-) -> PictureSource | ArraySource:
-    match source:
-        case str() | Path():
-            return _open_path(Path(source), inputs, preprocessing)
-        case np.ndarray():
-            return source_of({"": source}, inputs, "array")
-        case Mapping():
-            arrays = {name: np.asarray(array) for name, array in source.items()}
-            return source_of(arrays, inputs, "array")
-        case Iterable():
-            return source_of_feeds(source, inputs)
-    raise CalibrationError(
-        f"data of type {type(source).__name__} is not supported; give a folder of pictures, "
-        "an .npy, an .npz, an array, a dict of arrays or an iterable of dicts"
-    )
-
-
-def _open_path(
-    path: Path, inputs: Sequence[TensorSpec], preprocessing: Preprocessing | None
-) -> PictureSource | ArraySource:
-    if not path.exists():
-        raise CalibrationError(
-            f"data {str(path)!r} does not exist; give a folder of pictures, an .npy or an .npz"
-        )
-    suffix = path.suffix.lower()
-    if path.is_dir() or is_picture(path):
-        return open_pictures(path, inputs, preprocessing)
-    if suffix == ".npy":
-        return open_npy(path, inputs)
-    if suffix == ".npz":
-        return open_npz(path, inputs)
-    raise CalibrationError(
-        f"data {str(path)!r} is no kind of data quantkit knows; give a folder of pictures, "
-        "an .npy or an .npz"
-    )
 
 
 def _fitted(array: Array, spec: TensorSpec, sample: str) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quantkit.calibration.array_files import HEADER_DAMAGE
 from quantkit.calibration.dataset import Dataset
 from quantkit.errors import CalibrationError
 
@@ -140,7 +141,7 @@ def _matched(
 def _read_npy(dataset: Dataset, path: Path) -> npt.NDArray[np.int64]:
     try:
         labels: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, *HEADER_DAMAGE) as error:
         raise CalibrationError(f"labels {str(path)!r} cannot be read: {error}") from error
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise CalibrationError(

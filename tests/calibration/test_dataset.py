@@ -1,4 +1,5 @@
 import logging
+import os
 import re
 import threading
 import time
@@ -85,6 +86,8 @@ def test_all_unreadable(tmp_path: Path) -> None:
 
 class SlowSource:
     names = tuple(str(index) for index in range(50))
+    stamp = "of no file"
+    splittable = False
 
     def __init__(self) -> None:
         self.read_indices: list[int] = []
@@ -179,6 +182,49 @@ def test_unknown_rank_takes_anything() -> None:
     np.testing.assert_array_equal(sample["x"], X[10])
 
 
+def test_a_stamp_tells_data_choices_and_preprocessing_apart(tmp_path: Path) -> None:
+    for index in range(3):
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{index}.png")
+    inputs = [spec("N", 3, 4, 4)]
+
+    def stamp(preset: str = "raw", count: int | None = None) -> str:
+        found = open_dataset(
+            tmp_path, inputs, preprocessing=PRESETS[preset], num_samples=count, strict=True
+        )
+        return found.stamp
+
+    stamps = [stamp(), stamp("unit"), stamp(count=2)]
+    assert stamp() == stamps[0]
+    os.utime(tmp_path / "1.png", ns=(1, 1))
+    stamps.append(stamp())
+    (tmp_path / "1.png").rename(tmp_path / "3.png")
+    stamps.append(stamp())
+    assert len(set(stamps)) == len(stamps)
+    whole = of_array(X, spec("N", 2, 3))
+    assert whole.take([1, 0]).stamp != whole.take([0, 1]).stamp
+    assert whole.take([1, 0]).stamp == of_array(X + 1, spec("N", 2, 3)).take([1, 0]).stamp
+    assert whole.stamp != of_array(X.astype(np.float64), spec("N", 2, 3)).stamp
+    assert whole.stamp != of_array(X.reshape(11, 3, 2), spec("N", 3, 2)).stamp
+
+
+def test_files_are_splittable_and_memory_is_not(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    np.savez(tmp_path / "x.npz", x=X)
+    feeds = [{"x": X}]
+    inputs = [spec("N", 2, 3)]
+    for source, expected in (
+        (tmp_path / "x.npy", True),
+        (str(tmp_path / "x.npz"), True),
+        (tmp_path, True),
+        (X, False),
+        ({"x": X}, False),
+        (feeds, False),
+        (iter(feeds), False),
+    ):
+        found = open_dataset(source, inputs, preprocessing=None)
+        assert found.source.splittable is expected
+
+
 def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("text")
     for source, message in (
@@ -188,6 +234,10 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
             r"data '.*notes.txt' is no kind of data quantkit knows; give",
         ),
         (3, "data of type int is not supported; give a folder of pictures"),
+        (b"bytes", "data of type bytes is not supported"),
+        ("/dev/null", "'/dev/null' is no kind of data quantkit knows; give"),
+        ("x" * 5000, "cannot be read: File name too long"),
+        ("a\0b", "does not exist; give"),
     ):
         with pytest.raises(CalibrationError, match=message):
             open_dataset(source, [spec("N", 2, 3)], preprocessing=None)  # type: ignore[arg-type]

@@ -1,4 +1,10 @@
+import io
 import logging
+import struct
+import time
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +12,8 @@ import pytest
 from PIL import Image
 
 from quantkit.calibration.dataset import Dataset, open_dataset
-from quantkit.calibration.pictures import decode, open_pictures
-from quantkit.calibration.preprocessing import PRESETS, preprocess
+from quantkit.calibration.pictures import PictureSource, decode
+from quantkit.calibration.preprocessing import PRESETS, preprocess, resolve
 from quantkit.errors import ConfigError, EmptyDatasetError, UnreadableSampleError
 from quantkit.graph.program import TensorSpec
 
@@ -170,6 +176,120 @@ def test_decompression_bomb_is_an_unreadable_picture(
     assert opened(tmp_path).read(0) is None
 
 
+class SlowBytes(io.BytesIO):
+    """Read so slowly that threads meet."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        time.sleep(0.001)
+        return super().read(size)
+
+
+class SlowFiles:
+    names = tuple(f"{index}.png" for index in range(40))
+    stamp = "of no file"
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def place(self, index: int) -> str:
+        return self.names[index]
+
+    def open(self, index: int) -> io.BytesIO:
+        return SlowBytes(self.data)
+
+
+@pytest.mark.parametrize("factor", [0.6, 0.4])
+def test_too_many_pixels_are_a_reason_and_no_warning(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    stream = io.BytesIO()
+    gradient().save(stream, "PNG")
+    # Pillow warns above this number and refuses above twice as many.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(24 * 20 * factor))
+    source = PictureSource(SlowFiles(stream.getvalue()), "input", resolve(PRESETS["unit"], INPUT))
+    dataset = Dataset(source, (INPUT,), tuple(range(40)), source.names)
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(8) as pool:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        assert set(pool.map(dataset.read, range(40))) == {None}
+        assert list(warnings.filters) == before
+    assert caught == []
+    assert len(dataset.skipped) == 40
+    assert "decompression bomb" in dataset.skipped["0.png"]
+
+
+def test_a_huge_claim_in_a_small_file(tmp_path: Path) -> None:
+    gradient().save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", 2**30, 2**30) + whole[24:29]
+    claim = whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
+    (tmp_path / "a.png").write_bytes(claim)
+    found = opened(tmp_path)
+    assert found.read(0) is None
+    assert "decompression bomb" in found.skipped["a.png"]
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
+@pytest.mark.parametrize("grey", [True, False])
+def test_16_bit_grey_of_every_format(tmp_path: Path, kind: str, grey: bool) -> None:
+    wide = (np.arange(20 * 24).reshape(20, 24) * 130).astype(np.uint16)
+    Image.fromarray(wide).save(tmp_path / f"a.{kind}")
+    with Image.open(tmp_path / f"a.{kind}") as picture:
+        got = np.asarray(decode(picture, grey=grey))
+    np.testing.assert_array_equal(got if grey else got[..., 1], wide >> 8)
+
+
+def test_pixels_of_no_known_range_are_a_reason(tmp_path: Path) -> None:
+    Image.fromarray(np.full((9, 9), 70_000, np.int32)).save(tmp_path / "a.tiff")
+    Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(tmp_path / "b.tiff")
+    found = opened(tmp_path)
+    assert [found.read(index) for index in (0, 1)] == [None, None]
+    assert "32-bit integers, beyond 0..65535; give arrays" in found.skipped["a.tiff"]
+    assert "floats, whose black and white nobody knows" in found.skipped["b.tiff"]
+
+
+def test_jpeg_of_adobe_with_inverted_inks(tmp_path: Path) -> None:
+    gradient("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert "adobe" in picture.info
+        got = np.asarray(decode(picture, grey=False)).astype(int)
+    assert np.abs(got - np.asarray(gradient())).max() <= 1  # JPEG's own rounding
+
+
+def test_first_picture_of_an_animation(tmp_path: Path) -> None:
+    first_frame = gradient().convert("P", palette=Image.Palette.ADAPTIVE)
+    others = [Image.new("RGB", (24, 20), color) for color in ("red", "blue")]
+    first_frame.save(tmp_path / "a.gif", save_all=True, append_images=others)
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert getattr(picture, "n_frames", 1) == 3
+        got = np.asarray(decode(picture, grey=False))
+    np.testing.assert_array_equal(got, np.asarray(first_frame.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "PA"])
+def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
+    picture = gradient("P").convert(mode) if mode == "PA" else gradient(mode)
+    picture.putalpha(Image.fromarray(np.asarray(gradient())[..., 1]))
+    picture.save(tmp_path / "a.png") if mode != "PA" else picture.save(tmp_path / "a.tiff")
+    (path,) = tmp_path.iterdir()
+    with Image.open(path) as stored:
+        got = np.asarray(decode(stored, grey=False))
+    expected = gradient("P") if mode == "PA" else gradient("L" if mode == "LA" else "RGB")
+    np.testing.assert_array_equal(got, np.asarray(expected.convert("RGB")))
+
+
+def test_transparent_color_keeps_its_color(tmp_path: Path) -> None:
+    for name, picture, transparency in (
+        ("1.png", gradient("1"), 1),
+        ("L.png", gradient("L"), 3),
+        ("RGB.png", gradient(), (1, 2, 3)),
+    ):
+        picture.save(tmp_path / name, transparency=transparency)
+        with Image.open(tmp_path / name) as stored:
+            got = np.asarray(decode(stored, grey=False))
+        np.testing.assert_array_equal(got, np.asarray(picture.convert("RGB")), err_msg=name)
+
+
 def test_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(EmptyDatasetError, match=r"no pictures in '.*' .*give a folder of pictures"):
@@ -179,7 +299,7 @@ def test_empty_folder(tmp_path: Path) -> None:
 def test_needs_preprocessing_and_one_input(tmp_path: Path) -> None:
     gradient().save(tmp_path / "a.png")
     with pytest.raises(ConfigError, match=r"holds pictures: say how .*preset imagenet"):
-        open_pictures(tmp_path, [INPUT], None)
+        open_dataset(tmp_path, [INPUT], preprocessing=None)
     other = TensorSpec("other", INPUT.dtype, INPUT.shape)
     with pytest.raises(ConfigError, match=r"this one has 'input', 'other'; give an \.npz"):
-        open_pictures(tmp_path, [INPUT, other], PRESETS["unit"])
+        open_dataset(tmp_path, [INPUT, other], preprocessing=PRESETS["unit"])
