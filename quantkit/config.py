@@ -1,9 +1,11 @@
 """What the user may choose: frozen, validated, read from TOML."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from quantkit.errors import ConfigError
 
@@ -13,6 +15,8 @@ class QuantConfig(BaseModel):
 
     Attributes:
         range_estimator: How a range is chosen from a histogram; a name of the registry.
+        percentile: Where the method cuts at a percentile: at most 100 less this many per cent of a
+            tensor's values are clipped at each end; above 50, at most 100.
         per_channel: Whether every output channel of a weight has its own scale.
         reduce_range: Whether weight codes stay within [-64, 64], so that x86 without VNNI cannot
             saturate when it adds two products in 16 bits.
@@ -23,7 +27,8 @@ class QuantConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    range_estimator: str = "minmax"
+    range_estimator: str = "auto"
+    percentile: Annotated[float, Field(strict=True, gt=50, le=100)] = 99.99
     per_channel: StrictBool = True
     reduce_range: StrictBool = False
     bias_correction: StrictBool = True
@@ -48,12 +53,23 @@ def read_config(path: str | Path) -> QuantConfig:
         raise ConfigError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from error
+    return config_of(entries, f"recipe {str(path)!r}")
+
+
+def config_of(entries: Mapping[str, Any], source: str) -> QuantConfig:
+    """The configuration with these entries.
+
+    Args:
+        entries: By the names of the fields.
+        source: Where they were given, for the message.
+
+    Raises:
+        ConfigError: An entry is unknown or wrong.
+    """
     try:
         return QuantConfig.model_validate(entries)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         known = ", ".join(QuantConfig.model_fields)
-        raise ConfigError(
-            f"recipe {str(path)!r}: {where}: {first['msg']}; the entries are {known}"
-        ) from error
+        raise ConfigError(f"{source}: {where}: {first['msg']}; the entries are {known}") from error

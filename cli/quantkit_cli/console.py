@@ -5,6 +5,7 @@ Results go to stdout; everything else (log lines, progress, errors) goes to stde
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from typing import Annotated, TextIO
 
 import typer
 
+from quantkit_cli.pace import measured_pace
+
 logger = logging.getLogger("quantkit")
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is in all."""
+LONGEST_SILENCE_S = 30.0
 
 
 class _LineHandler(logging.Handler):
@@ -82,7 +86,10 @@ Verbose = Annotated[
 
 @contextmanager
 def progress(description: str) -> Iterator[Progress]:
-    """A bar on a terminal, otherwise a plain line at each quarter; nothing with ``-q``.
+    """A bar on a terminal, otherwise plain lines; nothing with ``-q``.
+
+    A line comes at each quarter, and after 30 s without one. The rate is the mean since the first
+    call, so what an earlier run had done does not count.
 
     Args:
         description: What is being done, in a word or two ("calibrate").
@@ -96,7 +103,7 @@ def progress(description: str) -> Iterator[Progress]:
         with _bar(description) as advance:
             yield advance
     else:
-        yield _quarter_lines(description)
+        yield _lines(description)
 
 
 @contextmanager
@@ -108,22 +115,31 @@ def _bar(description: str) -> Iterator[Progress]:
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.fields[pace]}"),
         console=Console(stderr=True),
     ) as bars:
-        task = bars.add_task(description, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        task = bars.add_task(description, total=None, pace="")
+        pace = measured_pace()
+
+        def advance(done: int, total: int) -> None:
+            words = ", ".join(pace(done, total))
+            bars.update(task, completed=done, total=total, pace=words)
+
+        yield advance
 
 
-def _quarter_lines(description: str) -> Progress:
-    said = 0
+def _lines(description: str) -> Progress:
+    said, said_at = 0, time.monotonic()
+    pace = measured_pace()
 
     def advance(done: int, total: int) -> None:
-        nonlocal said
+        nonlocal said, said_at
+        words = pace(done, total)
         quarter = 4 * done // total if total else 4
-        if quarter > said:
-            said = quarter
-            print(f"{description}: {done} of {total}", file=sys.stderr)
+        if quarter > said or time.monotonic() - said_at >= LONGEST_SILENCE_S:
+            said, said_at = quarter, time.monotonic()
+            line = ", ".join((f"{description}: {done} of {total}", *words))
+            print(line, file=sys.stderr)
 
     return advance
 

@@ -10,7 +10,10 @@ import typer
 if TYPE_CHECKING:
     from quantkit.calibration.preprocessing import Preprocessing
 
-_DATA_HELP = "A folder of pictures (recursive), a picture, an .npz or an .npy."
+_DATA_HELP = (
+    "A folder of pictures (recursive), a tar or zip of them, an .npz or .npy, a folder of such "
+    "files, an ONNX test_data_set folder, or module:function giving feeds."
+)
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help=_DATA_HELP)]
 DataOption = Annotated[Path, typer.Option("--data", "-d", help=_DATA_HELP)]
 Preset = Annotated[
@@ -24,9 +27,27 @@ Mean = Annotated[
     str | None, typer.Option("--mean", help="Mean per channel in 0..255, as 123.7,116.3,103.5.")
 ]
 Std = Annotated[str | None, typer.Option("--std", help="Standard deviation per channel in 0..255.")]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        help="Filter: nearest, box, bilinear, hamming, bicubic or lanczos; default bilinear.",
+    ),
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        help="crop (the centre square, default), stretch (the whole picture) or pad (letterbox).",
+    ),
+]
 Crop = Annotated[
     float | None,
-    typer.Option("--crop", help="Centre square kept, over the shorter side; default 0.875."),
+    typer.Option(
+        "--crop",
+        help="Share kept: of the shorter side (default 0.875); with stretch or pad of each side "
+        "(default 1).",
+    ),
 ]
 Size = Annotated[
     str | None, typer.Option("--size", help="Height x width, as 224x224; default: the model's.")
@@ -34,7 +55,10 @@ Size = Annotated[
 Layout = Annotated[
     str | None, typer.Option("--layout", help="NCHW or NHWC; default: what the model's input says.")
 ]
-ChannelOrder = Annotated[str | None, typer.Option("--channel-order", help="RGB or BGR.")]
+ChannelOrder = Annotated[
+    str | None,
+    typer.Option("--channel-order", help="RGB or BGR; default: what the model says, or RGB."),
+]
 NumSamples = Annotated[
     int | None,
     typer.Option("--num-samples", min=1, help="How many samples, evenly spaced; default: all."),
@@ -50,6 +74,8 @@ def chosen_preprocessing(
     preset: str | None,
     mean: str | None,
     std: str | None,
+    resize: str | None,
+    fit: str | None,
     crop: float | None,
     size: str | None,
     layout: str | None,
@@ -72,6 +98,10 @@ def chosen_preprocessing(
         changes["mean"] = _numbers("--mean", mean)
     if std is not None:
         changes["std"] = _numbers("--std", std)
+    if resize is not None:
+        changes["resize"] = resize.lower()
+    if fit is not None:
+        changes["fit"] = fit.lower()
     if crop is not None:
         changes["crop"] = crop
     if size is not None:

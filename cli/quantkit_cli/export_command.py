@@ -28,6 +28,7 @@ def export(
     ] = None,
     recipe: options.Recipe = None,
     method: options.Method = None,
+    percentile: options.Percentile = None,
     per_channel: options.PerChannel = None,
     reduce_range: options.ReduceRange = None,
     bias_correction: options.BiasCorrection = None,
@@ -57,6 +58,7 @@ def export(
         bias_correction,
         nodes_to_exclude,
         op_types_to_quantize,
+        percentile,
     )
     check_output(output, inputs=(*files_of_model(model), calibration, recipe))
     if calibration is not None:

@@ -17,8 +17,32 @@ Recipe = Annotated[
     Path | None,
     typer.Option("--recipe", help="A TOML file with these choices; options given here win."),
 ]
+# The registry's names and the first lines of its docstrings, which a test compares with these:
+# importing the registry would slow down every --help.
+METHODS = {
+    "auto": "Percentile where a long tail would take more than 5 % of the codes, else minmax; "
+    "says why.",
+    "entropy": "The threshold of smallest Kullback-Leibler divergence (TensorRT's entropy "
+    "calibration).",
+    "minmax": "All values seen in calibration, none clipped.",
+    "mse": "The range with the least mean squared error of asymmetric codes, clipping included.",
+    "percentile": "All values but the few farthest out: at most 100 - percentile % are cut at each "
+    "end.",
+}
 Method = Annotated[
-    str | None, typer.Option("--method", help="How a range is chosen from a histogram: minmax.")
+    str | None,
+    typer.Option(
+        "--method",
+        help="How a range is chosen from a histogram. "
+        + " ".join(f"{name}: {text}" for name, text in METHODS.items()),
+    ),
+]
+Percentile = Annotated[
+    float | None,
+    typer.Option(
+        "--percentile",
+        help="For auto and percentile: above 50, at most 100 (default: 99.99).",
+    ),
 ]
 PerChannel = Annotated[
     bool | None,
@@ -60,19 +84,21 @@ def chosen_config(
     bias_correction: bool | None,
     nodes_to_exclude: list[str] | None,
     op_types_to_quantize: list[str] | None,
+    percentile: float | None = None,
 ) -> QuantConfig:
     """The recipe with the options laid over it.
 
     Raises:
-        ConfigError: The recipe cannot be read.
+        ConfigError: The recipe cannot be read, or an option is out of bounds.
         UnknownNameError: No such method.
     """
-    from quantkit.config import QuantConfig, read_config
+    from quantkit.config import QuantConfig, config_of, read_config
     from quantkit.range_estimators.contract import RANGE_ESTIMATORS
 
     config = QuantConfig() if recipe is None else read_config(recipe)
     changes: dict[str, Any] = {
         "range_estimator": method,
+        "percentile": percentile,
         "per_channel": per_channel,
         "reduce_range": reduce_range,
         "bias_correction": bias_correction,
@@ -80,7 +106,7 @@ def chosen_config(
         "op_types_to_quantize": tuple(op_types_to_quantize) if op_types_to_quantize else None,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    config = config.model_copy(update=given)
+    config = config_of({**config.model_dump(), **given}, "options")
     RANGE_ESTIMATORS[config.range_estimator]
     return config
 

@@ -26,6 +26,8 @@ def quantize(
     preset: data_options.Preset = None,
     mean: data_options.Mean = None,
     std: data_options.Std = None,
+    resize: data_options.Resize = None,
+    fit: data_options.Fit = None,
     crop: data_options.Crop = None,
     size: data_options.Size = None,
     layout: data_options.Layout = None,
@@ -35,6 +37,7 @@ def quantize(
     strict: data_options.Strict = False,
     recipe: quantization_options.Recipe = None,
     method: quantization_options.Method = None,
+    percentile: quantization_options.Percentile = None,
     per_channel: quantization_options.PerChannel = None,
     reduce_range: quantization_options.ReduceRange = None,
     bias_correction: quantization_options.BiasCorrection = None,
@@ -52,7 +55,7 @@ def quantize(
 
     write = EXPORTERS[format]
     preprocessing = data_options.chosen_preprocessing(
-        preset, mean, std, crop, size, layout, channel_order
+        preset, mean, std, resize, fit, crop, size, layout, channel_order
     )
     config = quantization_options.chosen_config(
         recipe,
@@ -62,6 +65,7 @@ def quantize(
         bias_correction,
         nodes_to_exclude,
         op_types_to_quantize,
+        percentile,
     )
     path = output or Path(f"{model.stem}.int8.onnx")
     inputs = (*files_of_model(model), data, recipe)

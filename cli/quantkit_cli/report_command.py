@@ -36,6 +36,8 @@ def report(
     preset: options.Preset = None,
     mean: options.Mean = None,
     std: options.Std = None,
+    resize: options.Resize = None,
+    fit: options.Fit = None,
     crop: options.Crop = None,
     size: options.Size = None,
     layout: options.Layout = None,
@@ -55,7 +57,7 @@ def report(
     from quantkit.pipeline import report as run
 
     preprocessing = options.chosen_preprocessing(
-        preset, mean, std, crop, size, layout, channel_order
+        preset, mean, std, resize, fit, crop, size, layout, channel_order
     )
     with ExitStack() as stack:
         sections: dict[str, Progress] = {}

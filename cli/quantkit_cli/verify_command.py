@@ -30,6 +30,8 @@ def verify(
     preset: options.Preset = None,
     mean: options.Mean = None,
     std: options.Std = None,
+    resize: options.Resize = None,
+    fit: options.Fit = None,
     crop: options.Crop = None,
     size: options.Size = None,
     layout: options.Layout = None,
@@ -52,7 +54,7 @@ def verify(
     from quantkit.pipeline import verify as run
 
     preprocessing = options.chosen_preprocessing(
-        preset, mean, std, crop, size, layout, channel_order
+        preset, mean, std, resize, fit, crop, size, layout, channel_order
     )
     with progress("verify") as advance:
         found = run(

@@ -31,6 +31,26 @@ class Batch:
 
 
 def batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
+    """As :func:`readable_batches`, but at least one.
+
+    Raises:
+        UnreadableSampleError: Not one sample could be read; or see :meth:`Dataset.read`.
+    """
+    any_read = False
+    for batch in readable_batches(dataset, batch_size):
+        any_read = True
+        yield batch
+    if not any_read:
+        raise none_readable(dataset)
+
+
+def none_readable(dataset: Dataset) -> UnreadableSampleError:
+    """What to raise where no sample of the dataset could be read."""
+    first = next(iter(dataset.skipped.values()), "the dataset is empty")
+    return UnreadableSampleError(f"none of the {len(dataset)} samples can be read; {first}")
+
+
+def readable_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     """The dataset's samples in order, stacked; the next ones are read in threads meanwhile.
 
     A fixed batch dimension of the network overrides ``batch_size``. A batch ends early where the
@@ -38,8 +58,7 @@ def batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
 
     Raises:
         ConfigError: ``batch_size`` is below 1.
-        UnreadableSampleError: Not one sample could be read; or see :meth:`Dataset.read`.
-        NonFiniteRangeError: See :meth:`Dataset.read`.
+        UnreadableSampleError, NonFiniteRangeError: See :meth:`Dataset.read`.
     """
     if batch_size < 1:
         raise ConfigError(f"the batch size must be at least 1, got {batch_size}")
@@ -54,20 +73,16 @@ def batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
         arrays = {name: np.stack([row[name] for row in filled]) for name in dataset.input_names}
         return Batch(tuple(indices), tuple(dataset.sample_names[i] for i in indices), arrays)
 
-    any_read = False
     for index, row in _prefetched(dataset, ahead=size + _READERS):
         if row is None:
             continue
-        any_read = True
         if rows and (len(rows) == size or _shapes(row) != _shapes(rows[0])):
             yield stacked()
             indices, rows = [], []
         indices.append(index)
         rows.append(row)
-    if not any_read:
-        first = next(iter(dataset.skipped.values()), "the dataset is empty")
-        raise UnreadableSampleError(f"none of the {len(dataset)} samples can be read; {first}")
-    yield stacked()
+    if rows:
+        yield stacked()
 
 
 def fixed_batch(inputs: Sequence[TensorSpec]) -> int | None:

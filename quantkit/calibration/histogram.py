@@ -20,7 +20,7 @@ import numpy.typing as npt
 from quantkit.errors import NonFiniteRangeError, ShapeMismatchError
 
 BUCKETS = 1 << 16
-_SIGN = 0x8000
+SIGN = 0x8000
 _FIRST_NON_FINITE = 0x7F80
 # Values counted at a time: the widened indices (8 bytes each) stay in the L2 cache.
 _CHUNK = 1 << 17
@@ -56,7 +56,7 @@ class LogHistogram:
             )
         if not (self.bucket[1:] > self.bucket[:-1]).all() or not (self.count > 0).all():
             raise ShapeMismatchError("bucket numbers must increase strictly, counts be above 0")
-        if ((self.bucket & ~np.uint16(_SIGN)) >= _FIRST_NON_FINITE).any():
+        if ((self.bucket & ~np.uint16(SIGN)) >= _FIRST_NON_FINITE).any():
             raise NonFiniteRangeError("a histogram cannot count NaN or infinity")
 
     @property
@@ -78,27 +78,42 @@ def from_dense(counts: Int64Array) -> LogHistogram:
     return LogHistogram(bucket.astype(np.uint16), counts[bucket])
 
 
-def count_values(x: Float32Array) -> LogHistogram:
-    """Count every value of a finite array.
+def buckets_of(x: Float32Array) -> BucketArray:
+    """The bucket number of every value, a view; -0.0 and its neighbours have 0x8000 here.
 
     Args:
-        x: float32, any shape, C-contiguous.
+        x: float32, C-contiguous, any shape.
 
-    Raises:
-        NonFiniteRangeError: ``x`` holds NaN or infinity.
+    Returns:
+        uint16, (x.size,), not contiguous.
     """
-    upper = x.reshape(-1).view(np.uint16)[_UPPER_HALF::2]
-    counts = np.zeros(BUCKETS, np.int64)
-    widened = np.empty(min(upper.size, _CHUNK), np.intp)
-    for start in range(0, upper.size, _CHUNK):
-        part = upper[start : start + _CHUNK]
-        indices = widened[: part.size]
-        indices[...] = part
-        found = np.bincount(indices)
-        counts[: found.size] += found
-    counts[0] += counts[_SIGN]
-    counts[_SIGN] = 0
-    return from_dense(counts)
+    return x.reshape(-1).view(np.uint16)[_UPPER_HALF::2]
+
+
+def bucket_counts(buckets: BucketArray) -> Int64Array:
+    """How often each bucket occurs.
+
+    Args:
+        buckets: Of :func:`buckets_of`, or some of them.
+
+    Returns:
+        int64, by bucket number, up to the highest in use; bucket 0x8000 is counted as 0.
+    """
+    if buckets.size <= _CHUNK:
+        counts = np.bincount(buckets)
+    else:
+        counts = np.zeros(BUCKETS, np.int64)
+        widened = np.empty(_CHUNK, np.intp)
+        for start in range(0, buckets.size, _CHUNK):
+            part = buckets[start : start + _CHUNK]
+            indices = widened[: part.size]
+            indices[...] = part
+            found = np.bincount(indices)
+            counts[: found.size] += found
+    if counts.size > SIGN:
+        counts[0] += counts[SIGN]
+        counts[SIGN] = 0
+    return counts
 
 
 def edges(bucket: BucketArray) -> tuple[Float64Array, Float64Array]:
@@ -107,10 +122,10 @@ def edges(bucket: BucketArray) -> tuple[Float64Array, Float64Array]:
     Args:
         bucket: uint16 numbers of finite buckets, any shape.
     """
-    magnitude = (bucket & ~np.uint16(_SIGN)).astype(np.uint32)
+    magnitude = (bucket & ~np.uint16(SIGN)).astype(np.uint32)
     near = _value_of(magnitude)
     far = np.where(magnitude + 1 == _FIRST_NON_FINITE, 2.0**128, _value_of(magnitude + 1))
-    negative = bucket >= _SIGN
+    negative = bucket >= SIGN
     low = np.where(negative, -far, near)
     high = np.where(negative, -near, far)
     return np.where(bucket == 0, -far, low), high

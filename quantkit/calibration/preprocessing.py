@@ -1,13 +1,14 @@
 """From a decoded picture to the array a network wants.
 
-    array = (resize(centre crop of the picture) - mean) / std
+    array = (resize(centre of the picture) - mean) / std
 
 All presets cut the centre square of 0.875 x the shorter side and resize it straight to the
-network's size, bilinear with antialias; they differ in mean and std.
+network's size, bilinear with antialias; they differ in mean and std. Other ways to fit a picture
+into the network's size are "stretch" and "pad" (:class:`Preprocessing`).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -20,9 +21,19 @@ from quantkit.graph.program import Dimension, TensorSpec
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["RGB", "BGR"]
+Fit = Literal["crop", "stretch", "pad"]
 
 # Pillow's filters widen with the reduction factor, which is what other tools call antialias.
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR}
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# The share of a picture that each fit keeps unless told otherwise.
+_CROPS: Mapping[str, float] = MappingProxyType({"crop": 0.875, "stretch": 1.0, "pad": 1.0})
 _CHANNEL_COUNTS = (1, 3)
 
 
@@ -30,23 +41,37 @@ _CHANNEL_COUNTS = (1, 3)
 class Preprocessing:
     """How pictures become arrays.
 
+    ``fit`` says how a picture of any shape fills the network's height and width:
+
+    - "crop": the centre square of ``crop`` x the shorter side is resized to them. Where they
+      differ from each other this distorts; the other two use more of the picture.
+    - "stretch": the centre rectangle of ``crop`` x width and ``crop`` x height is resized to them,
+      whatever its proportions.
+    - "pad": the same rectangle is resized until it just fits, proportions kept (to a whole pixel),
+      and centred (letterbox). What is left of it is padded with ``mean``, which is 0 in the array,
+      as a convolution's own padding.
+
     Attributes:
         mean: Subtracted, in units of the 0..255 pixel values; one value for all channels or one
             per channel, in the network's channel order.
         std: Divided by after that; same unit, length and order as ``mean``.
-        resize: Name of the filter: "bilinear" (with antialias).
-        crop: Side of the centre square that is kept, as a fraction of the shorter side, in (0, 1].
+        resize: Pillow's filter: "nearest", "box", "bilinear", "hamming", "bicubic" or "lanczos";
+            all but "nearest" with antialias.
+        fit: "crop", "stretch" or "pad".
+        crop: Fraction that is kept, in (0, 1]; None: 0.875 for "crop", 1 for the others.
         layout: "NCHW" or "NHWC"; None: what the model's input says.
-        channel_order: "RGB" or "BGR"; without meaning for grey networks.
+        channel_order: "RGB" or "BGR", without meaning for grey networks; None: what the model's
+            metadata say (:mod:`quantkit.calibration.image_metadata`), otherwise RGB.
         size: Height and width in pixels; None: what the model's input says.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: str = "bilinear"
-    crop: float = 0.875
+    fit: Fit = "crop"
+    crop: float | None = None
     layout: Layout | None = None
-    channel_order: ChannelOrder = "RGB"
+    channel_order: ChannelOrder | None = None
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -60,11 +85,13 @@ class Preprocessing:
             raise ConfigError(
                 f"unknown resize filter {self.resize!r}; known: {', '.join(_FILTERS)}"
             )
-        if not 0 < self.crop <= 1:
+        if self.fit not in _CROPS:
+            raise ConfigError(f"unknown fit {self.fit!r}; known: {', '.join(_CROPS)}")
+        if self.crop is not None and not 0 < self.crop <= 1:
             raise ConfigError(f"crop is a fraction in (0, 1], got {self.crop}")
         if self.layout not in (None, "NCHW", "NHWC"):
             raise ConfigError(f"layout is NCHW or NHWC, got {self.layout!r}")
-        if self.channel_order not in ("RGB", "BGR"):
+        if self.channel_order not in (None, "RGB", "BGR"):
             raise ConfigError(f"channel order is RGB or BGR, got {self.channel_order!r}")
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             raise ConfigError(f"size is a height and a width of at least 1 pixel, got {self.size}")
@@ -78,13 +105,14 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """Inverse of :meth:`to_json`.
+        """Inverse of :meth:`to_json`; fields that older files lack have their defaults.
 
         Raises:
-            ConfigError: A field is missing, unknown or has no meaning.
+            ConfigError: A field without default is missing, or one is unknown or has no meaning.
         """
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not needed <= set(values) <= names:
             raise ConfigError(
                 f"preprocessing has the fields {', '.join(sorted(values))}, "
                 f"expected {', '.join(sorted(names))}"
@@ -126,7 +154,7 @@ def named(preprocessing: Preprocessing | str | None) -> Preprocessing | None:
 
 
 def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
-    """Fill in layout, size and number of channels from the model's input.
+    """Fill in layout, size and number of channels from the model's input, and what is left open.
 
     What ``preprocessing`` says itself wins over the model.
 
@@ -135,7 +163,7 @@ def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
         spec: The input: (N, C, H, W) or (N, H, W, C) with C of 1 or 3.
 
     Returns:
-        Preprocessing with layout and size, and a mean and std per channel of the network.
+        Preprocessing without None, and with a mean and std per channel of the network.
 
     Raises:
         ConfigError: The input is no picture, or leaves open what the options leave open too.
@@ -166,7 +194,9 @@ def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
         preprocessing,
         mean=_per_channel(preprocessing.mean, count, spec.name),
         std=_per_channel(preprocessing.std, count, spec.name),
+        crop=preprocessing.crop or _CROPS[preprocessing.fit],
         layout=layout,
+        channel_order=preprocessing.channel_order or "RGB",
         size=size,
     )
     if spec.dtype.kind in "iu" and (set(resolved.mean), set(resolved.std)) != ({0.0}, {1.0}):
@@ -178,7 +208,7 @@ def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
 
 
 def preprocess(picture: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    """Crop, resize, normalize and lay out one picture.
+    """Fit one picture into the network's size, normalize it and lay it out.
 
     Args:
         picture: Mode "L" for a mean of one value, "RGB" for three.
@@ -188,22 +218,45 @@ def preprocess(picture: Image.Image, preprocessing: Preprocessing) -> npt.NDArra
         float32, (C, H, W) or (H, W, C), C-contiguous.
     """
     assert preprocessing.size is not None
+    assert preprocessing.crop is not None
     height, width = preprocessing.size
-    side = min(picture.size) * preprocessing.crop
-    left, top = (picture.width - side) / 2, (picture.height - side) / 2
-    resized = picture.resize(
-        (width, height),
-        _FILTERS[preprocessing.resize],
-        box=(left, top, left + side, top + side),
-    )
-    pixels = np.asarray(resized, np.float32).reshape(height, width, len(preprocessing.mean))
+    box = _kept(picture.size, preprocessing.fit, preprocessing.crop)
+    across, down = width, height
+    if preprocessing.fit == "pad":
+        across, down = _largest_inside(box, width, height)
+    resized = picture.resize((across, down), _FILTERS[preprocessing.resize], box=box)
+    pixels = np.asarray(resized, np.float32).reshape(down, across, len(preprocessing.mean))
     if preprocessing.channel_order == "BGR":
         pixels = pixels[..., ::-1]
     mean = np.array(preprocessing.mean, np.float32)
-    array = (pixels - mean) / np.array(preprocessing.std, np.float32)
+    std = np.array(preprocessing.std, np.float32)
+    array: npt.NDArray[np.float32] = (pixels - mean) / std
+    if (across, down) != (width, height):
+        left, top = (width - across) // 2, (height - down) // 2
+        padded = np.zeros((height, width, mean.size), np.float32)
+        padded[top : top + down, left : left + across] = array
+        array = padded
     if preprocessing.layout == "NCHW":
         array = array.transpose(2, 0, 1)
     return np.ascontiguousarray(array)
+
+
+def _kept(size: tuple[int, int], fit: Fit, crop: float) -> tuple[float, float, float, float]:
+    """Left, upper, right and lower edge of what is kept of a picture of that width and height."""
+    width, height = (crop * side for side in size)
+    if fit == "crop":
+        width = height = min(size) * crop
+    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    return left, top, left + width, top + height
+
+
+def _largest_inside(
+    box: tuple[float, float, float, float], width: int, height: int
+) -> tuple[int, int]:
+    """The box's width and height in whole pixels, scaled until it just fits."""
+    box_width, box_height = box[2] - box[0], box[3] - box[1]
+    scale = min(width / box_width, height / box_height)
+    return max(1, round(box_width * scale)), max(1, round(box_height * scale))
 
 
 def _layout_of(name: str, shape: tuple[Dimension, ...]) -> Layout:

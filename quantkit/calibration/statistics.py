@@ -5,17 +5,18 @@ result does not depend on how samples were batched, ordered or divided among wor
 """
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
 
+from quantkit.calibration.counting import Runs, count_all, count_sample_and_tails
 from quantkit.calibration.histogram import (
     BUCKETS,
     Float32Array,
     Float64Array,
     Int64Array,
     LogHistogram,
-    count_values,
     from_dense,
 )
 from quantkit.errors import NonFiniteRangeError, ShapeMismatchError
@@ -32,8 +33,8 @@ class ChannelStatistics:
     """Statistics per channel.
 
     The sum over samples of each sample's channel mean is the exact integer
-    ``mean_whole * 2^32 + mean_fraction`` in units of 2^-32. A sample's mean is taken in float64,
-    clamped to ±2^40 and rounded once, half to even; sums stay exact for 2^22 samples.
+    ``mean_whole * 2^32 + mean_fraction`` in units of 2^-32 (see :func:`observe`); sums stay exact
+    for 2^22 samples.
 
     Attributes:
         minimum: float32, (C,).
@@ -89,7 +90,9 @@ class TensorStatistics:
         minimum: Smallest value, exact (a float32); a zero is +0.0.
         maximum: Largest value, likewise.
         sample_count: Samples in which the tensor was not empty.
-        histogram: Every value, counted.
+        count: Number of values, exact.
+        histogram: Their counts: exact, or those of :mod:`quantkit.calibration.counting`, whose
+            total only comes near ``count``.
         channels: Per channel; None where the tensor has no channel axis, or samples differed in
             their number of channels.
     """
@@ -97,52 +100,90 @@ class TensorStatistics:
     minimum: float
     maximum: float
     sample_count: int
+    count: int
     histogram: LogHistogram
     channels: ChannelStatistics | None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.minimum) and np.isfinite(self.maximum)):
             raise NonFiniteRangeError(f"the range is [{self.minimum}, {self.maximum}]")
-        if self.minimum > self.maximum or self.sample_count < 1 or not self.histogram.bucket.size:
+        whole = self.sample_count >= 1 and self.count >= 1 and self.histogram.bucket.size >= 1
+        if self.minimum > self.maximum or not whole:
             raise ShapeMismatchError(
                 f"statistics of {self.sample_count} samples and {self.count} values with the range "
                 f"[{self.minimum}, {self.maximum}] contradict themselves"
             )
 
-    @property
-    def count(self) -> int:
-        """Number of values."""
-        return self.histogram.total
-
     def merge(self, other: "TensorStatistics") -> "TensorStatistics":
         """The statistics of both together: associative and commutative, bit for bit."""
-        running = RunningStatistics()
-        running.add(self)
-        running.add(other)
-        return running.result()
+        channels = None
+        if self.channels is not None and other.channels is not None:
+            channels = self.channels.merge(other.channels)
+        return TensorStatistics(
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            self.sample_count + other.sample_count,
+            self.count + other.count,
+            self.histogram.merge(other.histogram),
+            channels,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """One tensor in one sample, before its counts are sorted into a histogram.
+
+    Attributes:
+        minimum: Smallest value.
+        maximum: Largest value.
+        count: Number of values.
+        runs: Their counts.
+        channels: Minimum, maximum, and the whole and the fraction of the mean per channel, as in
+            :class:`ChannelStatistics`, all of shape (C,); empty where there are no channels.
+    """
+
+    minimum: float
+    maximum: float
+    count: int
+    runs: Runs
+    channels: tuple[Array, ...]
 
 
 class RunningStatistics:
     """Statistics that grow in place; one writer at a time."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros(BUCKETS, np.int64)
         self._minimum = np.inf
         self._maximum = -np.inf
+        self._count = 0
         self._sample_count = 0
-        self._channels: ChannelStatistics | None = None
+        self._counts = np.zeros(BUCKETS, np.int64)
+        self._channels: tuple[Array, ...] = ()
 
-    def add(self, part: TensorStatistics) -> None:
-        """Join the statistics of further samples."""
-        if self._sample_count == 0:
-            self._channels = part.channels
-        elif self._channels is not None:
-            merged = None if part.channels is None else self._channels.merge(part.channels)
-            self._channels = merged
-        self._counts[part.histogram.bucket] += part.histogram.count
-        self._minimum = min(self._minimum, part.minimum)
-        self._maximum = max(self._maximum, part.maximum)
-        self._sample_count += part.sample_count
+    def add(self, found: Observation) -> None:
+        """Join one more sample."""
+        if not self._sample_count:
+            self._channels = found.channels
+        elif [a.shape for a in self._channels] == [a.shape for a in found.channels]:
+            self._join_channels(*found.channels)
+        else:
+            self._channels = ()
+        self._minimum = min(self._minimum, found.minimum)
+        self._maximum = max(self._maximum, found.maximum)
+        self._count += found.count
+        self._sample_count += 1
+        for first, counts in found.runs:
+            self._counts[first : first + counts.size] += counts
+
+    def _join_channels(self, *found: Array) -> None:
+        if found:
+            low, high, whole, fraction = self._channels
+            self._channels = (
+                np.minimum(low, found[0]),
+                np.maximum(high, found[1]),
+                whole + found[2],
+                fraction + found[3],  # up to 2^22 samples of 32 bits
+            )
 
     @property
     def is_empty(self) -> bool:
@@ -150,49 +191,73 @@ class RunningStatistics:
         return self._sample_count == 0
 
     def result(self) -> TensorStatistics:
-        """What was added so far; at least one part."""
-        histogram = from_dense(self._counts)
+        """What was added so far; at least one sample."""
+        channels = None
+        if self._channels:
+            low, high, whole, fraction = self._channels
+            channels = ChannelStatistics(
+                low, high, whole + (fraction >> 32), fraction.astype(np.uint32)
+            )
         return TensorStatistics(
-            self._minimum, self._maximum, self._sample_count, histogram, self._channels
+            self._minimum,
+            self._maximum,
+            self._sample_count,
+            self._count,
+            from_dense(self._counts),
+            channels,
         )
 
 
-def statistics_of_sample(array: Array) -> TensorStatistics:
-    """Statistics of one tensor in one sample.
+def statistics_of_sample(array: Array, *, exact: bool = True) -> TensorStatistics:
+    """Statistics of one tensor in one sample; see :func:`observe`."""
+    running = RunningStatistics()
+    running.add(observe(array, exact=exact))
+    return running.result()
+
+
+def observe(array: Array, *, exact: bool) -> Observation:
+    """Look at one tensor in one sample.
+
+    A channel's mean is its float32 sum (pairwise, as NumPy adds) over its number of values, clamped
+    to ±2^40 and rounded to a multiple of 2^-32, half to even.
 
     Args:
         array: Any floating dtype, not empty, with its batch axis. Channels are axis 1 from rank 3
             on, the last axis for rank 2, and unknown below.
+        exact: Whether all values are counted, or a sample and the far tails.
 
     Raises:
         NonFiniteRangeError: NaN or infinity (or a value beyond float32).
     """
     with np.errstate(over="ignore"):  # an infinity is refused below
         x = np.ascontiguousarray(array, np.float32)
-    channels = None
-    if x.ndim < 2:
-        minimum, maximum = x.min() + np.float32(0), x.max() + np.float32(0)
-    else:
-        rows = _rows_per_channel(x)
-        # Adding 0 turns -0.0 into 0.0; which of the two a minimum finds depends on the order.
-        low, high = rows.min(axis=1) + np.float32(0), rows.max(axis=1) + np.float32(0)
-        minimum, maximum = low.min(), high.max()
-    if not (np.isfinite(minimum) and np.isfinite(maximum)):
+    rows = _rows_per_channel(x) if x.ndim >= 2 else x.reshape(1, -1)
+    # Adding 0 turns -0.0 into 0.0; which of the two a minimum finds depends on the order.
+    low, high = rows.min(axis=1) + np.float32(0), rows.max(axis=1) + np.float32(0)
+    minimum, maximum = float(low.min()), float(high.max())
+    if not (isfinite(minimum) and isfinite(maximum)):
         raise NonFiniteRangeError("it holds NaN" if np.isnan(x).any() else "it holds infinity")
-    if x.ndim >= 2:
-        channels = ChannelStatistics(low, high, *_fixed_point(rows.mean(axis=1, dtype=np.float64)))
-    return TensorStatistics(float(minimum), float(maximum), 1, count_values(x), channels)
+    runs = count_all(x) if exact else count_sample_and_tails(x, minimum, maximum)
+    channels = (low, high, *_fixed_point(_means(rows))) if x.ndim >= 2 else ()
+    return Observation(minimum, maximum, x.size, runs, channels)
 
 
 def _rows_per_channel(x: Float32Array) -> Float32Array:
     """(C, everything else), contiguous; no copy where the batch is 1 and channels come first."""
-    axis = 1 if x.ndim >= 3 else -1
-    first = np.moveaxis(x, axis, 0)
+    first = x.swapaxes(0, 1)
     return np.ascontiguousarray(first).reshape(first.shape[0], -1)
 
 
-def _fixed_point(mean: Float64Array) -> tuple[Int64Array, npt.NDArray[np.uint32]]:
+def _means(rows: Float32Array) -> Float64Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums: Float64Array = rows.sum(axis=1).astype(np.float64)
+    if not np.isfinite(sums).all():  # beyond float32
+        sums = rows.sum(axis=1, dtype=np.float64)
+    return np.divide(sums, rows.shape[1])
+
+
+def _fixed_point(mean: Float64Array) -> tuple[Int64Array, Int64Array]:
     """``rint(mean * 2^32)`` as whole and fraction words; one rounding, the rest is exact."""
-    scaled = np.rint(np.clip(mean, -LARGEST_MEAN, LARGEST_MEAN) * _ONE)
+    scaled = np.rint(np.maximum(np.minimum(mean, LARGEST_MEAN), -LARGEST_MEAN) * _ONE)
     whole = np.floor(scaled / _ONE)
-    return whole.astype(np.int64), (scaled - whole * _ONE).astype(np.uint32)
+    return whole.astype(np.int64), (scaled - whole * _ONE).astype(np.int64)

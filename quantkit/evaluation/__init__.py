@@ -4,5 +4,6 @@
 - ``samples``: data opened with the preprocessing a model was calibrated with.
 - ``integer_share``: how much of a network runs in integers, planned and measured.
 - ``accuracy``: top-1, top-5, agreement and SQNR of several engines over the same samples.
+- ``input_check``, ``first_layer``: whether data look like what the network was trained on.
 - ``verification``: integer session, onnxruntime and the float reference, layer by layer.
 """

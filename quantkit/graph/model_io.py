@@ -1,5 +1,6 @@
 """Load, check and save ONNX models; turn them into programs; digest them."""
 
+import hashlib
 import os
 import secrets
 import tempfile
@@ -136,7 +137,8 @@ def partial_file(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(f"{str(path)!r} exists and is no regular file")
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    # Names of files may be long already; the digest tells whose part it is.
+    partial = path.with_name(f"{_partial_prefix(path)}{secrets.token_hex(8)}.partial")
     # Created as any new file is, with the permissions that the umask leaves.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
@@ -144,6 +146,16 @@ def partial_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(path: Path) -> None:
+    """Remove what killed processes left of ``path``; call it where no other one writes it."""
+    for partial in path.parent.glob(f"{_partial_prefix(path)}*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def _partial_prefix(path: Path) -> str:
+    return f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}."
 
 
 def serialize(model: ir.Model) -> bytes:

@@ -13,5 +13,6 @@ tuple: a new pass is one file and one line there.
 - ``batch_norm_to_affine``: what could not be folded becomes a depthwise 1x1 Conv.
 - ``own_constants``: every weight and bias belongs to one node; a missing bias becomes zero.
 - ``mark_clamps``: which Relu and Clip nodes their producer absorbs.
+- ``trained_statistics``: what BatchNormalization recorded of the training data, for later checks.
 - ``note``: the type of a note.
 """

@@ -1,7 +1,7 @@
 """The preparation as a whole: from the user's model to the graph that is calibrated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -26,6 +26,7 @@ from quantkit.passes.mark_clamps import mark_clamps
 from quantkit.passes.note import Pass, PassNote
 from quantkit.passes.own_constants import own_constants
 from quantkit.passes.remove_identity import remove_identity
+from quantkit.passes.trained_statistics import TrainedStatistics, trained_statistics
 
 # Raised whenever the prepared graph of an unchanged model changes: a calibration file then no
 # longer fits (its tensors may be gone).
@@ -52,6 +53,8 @@ class Prepared:
         clamps: Name of each absorbed Relu or Clip -> name of the node that absorbs it.
         notes: What the passes did and refused, in order.
         digest: Identifies the source model and the preparation.
+        trained: What training left of normalized tensors, by name; they keep their names when
+            BatchNormalization is folded.
     """
 
     model: ir.Model
@@ -59,6 +62,7 @@ class Prepared:
     clamps: Mapping[str, str]
     notes: tuple[PassNote, ...]
     digest: str
+    trained: Mapping[str, TrainedStatistics] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Prepared({len(self.program.nodes)} nodes, digest {self.digest[:12]})"
@@ -92,9 +96,10 @@ def prepare(source: str | Path | ir.Model) -> Prepared:
         model = raise_opset(model, PER_CHANNEL_OPSET)
         message = f"opset {opset} -> {PER_CHANNEL_OPSET}: per-channel DequantizeLinear needs it"
         notes.append(PassNote("raise_opset", "", "", True, message))
+    trained = trained_statistics(model)
     for run in PREPARE_PASSES:
         notes += run(model)
-    return finish(model, notes, digest)
+    return replace(finish(model, notes, digest), trained=trained)
 
 
 def finish(model: ir.Model, notes: list[PassNote], digest: str) -> Prepared:

@@ -1,16 +1,19 @@
 """From a prepared graph and its calibration table to the plan of its integers.
 
 - ``refusals``: which nodes can be integers, and why the others stay float.
+- ``ranges``: which values share a range, which are never clipped, and why.
 - ``parameters``: :class:`QuantPlan`: scale and zero point of every quantized value.
 """
 
 from quantkit.plan.parameters import QuantPlan, make_plan, tensors_to_calibrate
+from quantkit.plan.ranges import full_range_values
 from quantkit.plan.refusals import candidate_refusals, data_values, op_refusal, product_length
 
 __all__ = [
     "QuantPlan",
     "candidate_refusals",
     "data_values",
+    "full_range_values",
     "make_plan",
     "op_refusal",
     "product_length",

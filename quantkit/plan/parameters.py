@@ -1,18 +1,19 @@
 """Which value gets which parameters."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from quantkit.calibration.table import CalibrationTable
 from quantkit.config import QuantConfig
 from quantkit.errors import CalibrationError
-from quantkit.graph.program import Node, Program
-from quantkit.numerics.affine import QuantParams, params_from_range, per_tensor
+from quantkit.graph.program import Program
+from quantkit.numerics.affine import QuantParams, params_from_range
 from quantkit.passes.prepare import Prepared
+from quantkit.plan.ranges import estimated_range, full_range_reasons, known_range, range_groups
 from quantkit.plan.refusals import candidate_refusals, data_values, rule_of
-from quantkit.range_estimators.contract import RANGE_ESTIMATORS
+from quantkit.range_estimators.contract import Range
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,10 +23,13 @@ class QuantPlan:
     Attributes:
         params: By value name. A value without an entry is computed and passed on in floats.
         kept_float: Node name -> reason.
+        ranges: By value name, the range that the parameters cover and how it came about; empty
+            where a model was read that is quantized already.
     """
 
     params: Mapping[str, QuantParams]
     kept_float: Mapping[str, str]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 def tensors_to_calibrate(prepared: Prepared) -> tuple[str, ...]:
@@ -68,74 +72,51 @@ def make_plan(
     table.require_model(prepared.digest)
     kept_float = candidate_refusals(prepared, config)
     program = prepared.program
-    representative = _range_groups(prepared, kept_float)
-    estimate = RANGE_ESTIMATORS[config.range_estimator]
-    full_range = RANGE_ESTIMATORS["minmax"]
-    # What shares its parameters with an input or output of the graph is not clipped either.
-    whole = {
-        representative.get(spec.name, spec.name) for spec in (*program.inputs, *program.outputs)
-    }
+    representative = range_groups(prepared, kept_float)
+    unclipped = full_range_reasons(prepared, representative)
     producers = program.producers()
-    params: dict[str, QuantParams] = {}
-    chosen: dict[str, QuantParams] = {}
+    chosen: dict[str, tuple[Range, QuantParams]] = {}
     for node in program.nodes:
         if node.name in kept_float:
             continue
         for name in (*data_values(node, program.constants), *node.outputs):
             source = representative.get(name, name)
             if source not in chosen:
-                known = _known_params(source, program, producers.get(source))
+                known = known_range(source, program, producers.get(source))
                 if known is not None:
                     chosen[source] = known
                 elif source in table.statistics:
-                    method = full_range if source in whole else estimate
-                    low, high = method(table.statistics[source])
+                    found = estimated_range(table.statistics[source], config, unclipped.get(source))
                     if node.op_type == "GlobalAveragePool" and name in node.outputs:
-                        # onnxruntime's kernel refuses multipliers of 256 and more.
-                        high = max(high, low + float(params[node.inputs[0]].scale))
-                    chosen[source] = params_from_range(low, high)
+                        found = _wide_enough(found, chosen[node.inputs[0]][1])
+                    chosen[source] = found, params_from_range(found.low, found.high)
                 else:
                     raise CalibrationError(
                         f"the calibration file has no statistics of {source!r}, which node "
                         f"{node.name!r} needs; calibrate this model again"
                     )
-            params[name] = chosen[source]
-    return QuantPlan(params, kept_float)
+            found, params = chosen[source]
+            if name != source and name in unclipped:
+                found = replace(found, reason=unclipped[name])
+            chosen[name] = found, params
+    return QuantPlan(
+        {name: params for name, (_, params) in chosen.items()},
+        kept_float,
+        {name: found for name, (found, _) in chosen.items()},
+    )
 
 
-def _known_params(name: str, program: Program, producer: Node | None) -> QuantParams | None:
-    """Parameters that need no statistics: of a constant, or of an output fixed to [0, 1]."""
-    if name in program.constants:
-        array = program.constants[name]
-        return params_from_range(float(array.min()), float(array.max()))
-    rule = None if producer is None else rule_of(producer)
-    # 1/256 rather than 1/255: the scale every runtime's Softmax and Sigmoid kernels expect.
-    return per_tensor(1 / 256, 0, np.uint8) if rule and rule.output == "fixed" else None
+def _wide_enough(found: Range, averaged: QuantParams) -> Range:
+    """A range of averages that onnxruntime's kernel takes: it refuses multipliers of 256 and more.
 
-
-def _range_groups(prepared: Prepared, kept_float: Mapping[str, str]) -> dict[str, str]:
-    """Value -> the value whose statistics give its parameters.
-
-    Data movement passes its input's parameters on; an absorbed clamp passes its output's
-    parameters back to its producer.
+    Args:
+        found: The range of the averages.
+        averaged: Parameters of what is averaged.
     """
-    program = prepared.program
-    group: dict[str, str] = {}
-    for node in program.nodes:
-        rule = rule_of(node)
-        if node.name in kept_float or rule is None or rule.output != "same_as_input":
-            continue
-        source, output = node.inputs[0], node.outputs[0]
-        if node.name in prepared.clamps:
-            # The whole group that ended in `source` now ends in `output`.
-            root = group.get(source, source)
-            for member, old in list(group.items()):
-                if old == root:
-                    group[member] = output
-            group[root] = output
-        else:
-            group[output] = group.get(source, source)
-    return group
+    least = found.low + float(averaged.scale)
+    if found.high >= least:
+        return found
+    return Range(found.low, least, "one step of what is averaged, which is more than was seen")
 
 
 def _is_float32(program: Program, name: str) -> bool:

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantkit.calibration import histogram
-from quantkit.calibration.histogram import LogHistogram, count_values, edges, representatives
+from quantkit.calibration.histogram import (
+    LogHistogram,
+    bucket_counts,
+    buckets_of,
+    edges,
+    from_dense,
+    representatives,
+)
 from quantkit.errors import NonFiniteRangeError, ShapeMismatchError
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -20,6 +27,10 @@ ALL_BUCKETS = np.concatenate([np.arange(0x7F80), np.arange(0x8001, 0xFF80)]).ast
 def bucket_by_hand(value: float) -> int:
     bits = struct.unpack(">I", struct.pack(">f", value))[0]
     return 0 if bits >> 16 == 0x8000 else bits >> 16
+
+
+def count_values(x: npt.NDArray[np.float32]) -> LogHistogram:
+    return from_dense(bucket_counts(buckets_of(x)))
 
 
 def as_counter(found: LogHistogram) -> Counter[int]:

@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -5,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from quantkit.calibration.preprocessing import PRESETS, Preprocessing, preprocess, resolve
@@ -127,7 +130,8 @@ def test_integer_input_takes_raw_pixels() -> None:
         ({"std": (1.0,)}, "mean and std need 1 or 3 values each, got 3 and 1"),
         ({"std": (1.0, 0.0, 1.0)}, "std > 0"),
         ({"mean": (1.0, float("nan"), 1.0)}, "mean must be finite"),
-        ({"resize": "lanczos"}, "unknown resize filter 'lanczos'; known: bilinear"),
+        ({"resize": "cubic"}, "unknown resize filter 'cubic'; known: nearest, box, bilinear"),
+        ({"fit": "squash"}, "unknown fit 'squash'; known: crop, stretch, pad"),
         ({"crop": 0.0}, "crop is a fraction in (0, 1], got 0.0"),
         ({"crop": 1.5}, "crop is a fraction in (0, 1], got 1.5"),
         ({"layout": "CHWN"}, "layout is NCHW or NHWC, got 'CHWN'"),
@@ -141,6 +145,116 @@ def test_options_without_meaning(change: dict[str, Any], message: str) -> None:
         replace(PRESETS["unit"], **change)
 
 
+@pytest.mark.parametrize("name", ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])
+def test_filters_are_pillows(name: str) -> None:
+    image = picture(40, 40)
+    how = resolve(replace(PRESETS["raw"], resize=name, crop=1.0), spec("N", 3, 9, 14))
+    expected = np.asarray(image.resize((14, 9), Image.Resampling[name.upper()]), np.float32)
+    np.testing.assert_array_equal(preprocess(image, how), expected.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("fit", "crop"), [("crop", 0.875), ("stretch", 1.0), ("pad", 1.0)])
+def test_each_fit_has_its_own_crop(fit: Any, crop: float) -> None:
+    model_input = spec("N", 3, 8, 8)
+    assert resolve(replace(PRESETS["unit"], fit=fit), model_input).crop == crop
+    assert resolve(replace(PRESETS["unit"], fit=fit, crop=0.5), model_input).crop == 0.5
+
+
+@pytest.mark.parametrize(("crop", "box"), [(None, (0, 0, 60, 30)), (0.5, (15, 7.5, 45, 22.5))])
+def test_stretch_takes_the_whole_picture(
+    crop: float | None, box: tuple[float, float, float, float]
+) -> None:
+    image = picture(60, 30)
+    how = resolve(replace(PRESETS["raw"], fit="stretch", crop=crop), spec("N", 3, 20, 10))
+    expected = image.resize((10, 20), Image.Resampling.BILINEAR, box=box)
+    np.testing.assert_array_equal(
+        preprocess(image, how), np.asarray(expected, np.float32).transpose(2, 0, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "inside"),
+    [
+        ((60, 30), (20, 20), (slice(5, 15), slice(0, 20))),
+        ((30, 60), (20, 20), (slice(0, 20), slice(5, 15))),
+        ((60, 30), (48, 192), (slice(0, 48), slice(48, 144))),
+        ((30, 30), (20, 20), (slice(0, 20), slice(0, 20))),
+        ((300, 1), (8, 8), (slice(3, 4), slice(0, 8))),
+    ],
+)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_pad_keeps_proportions_and_pads_with_zeros(
+    shape: tuple[int, int], size: tuple[int, int], inside: tuple[slice, slice], layout: Any
+) -> None:
+    image = picture(*shape)
+    asked = replace(PRESETS["imagenet"], fit="pad", size=size, layout=layout, channel_order="BGR")
+    found = preprocess(image, resolve(asked, spec("N", 3, 3, 3)))
+    assert found.flags.c_contiguous
+    rows = found.transpose(1, 2, 0) if layout == "NCHW" else found
+    height, width = (part.stop - part.start for part in inside)
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+    mean, std = (np.array(values, np.float32) for values in FORMULA_MEAN_STD["imagenet"])
+    expected = np.zeros((*size, 3), np.float32)
+    expected[inside] = (pixels[..., ::-1] - mean) / std
+    np.testing.assert_array_equal(rows, expected)
+
+
+def test_channel_order_that_nobody_says_is_rgb() -> None:
+    assert PRESETS["unit"].channel_order is None
+    assert resolve(PRESETS["unit"], spec("N", 3, 8, 8)).channel_order == "RGB"
+
+
+FINITE = st.floats(-1e6, 1e6)
+ANY = st.integers(0, 1).flatmap(
+    lambda grey: st.builds(
+        Preprocessing,
+        mean=st.tuples(*[FINITE] * (3 - 2 * grey)),
+        std=st.tuples(*[st.floats(1e-6, 1e6)] * (3 - 2 * grey)),
+        resize=st.sampled_from(["nearest", "bilinear", "lanczos"]),
+        fit=st.sampled_from(["crop", "stretch", "pad"]),
+        crop=st.none() | st.floats(0, 1, exclude_min=True),
+        layout=st.sampled_from([None, "NCHW", "NHWC"]),
+        channel_order=st.sampled_from([None, "RGB", "BGR"]),
+        size=st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
+    )
+)
+
+
+@given(ANY)
+def test_json_holds_every_field(how: Preprocessing) -> None:
+    assert Preprocessing.from_json(json.loads(json.dumps(how.to_json()))) == how
+
+
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    fit=st.sampled_from(["crop", "stretch", "pad"]),
+    crop=st.none() | st.floats(0.1, 1),
+    name=st.sampled_from(["nearest", "box", "hamming"]),
+)
+def test_any_picture_fits_any_size(
+    width: int, height: int, size: tuple[int, int], fit: Any, crop: float | None, name: str
+) -> None:
+    asked = replace(PRESETS["tf"], size=size, fit=fit, crop=crop, resize=name)
+    found = preprocess(picture(width, height), resolve(asked, spec("N", 3, "H", "W")))
+    assert found.shape == (3, *size)
+    assert (np.abs(found) <= 1).all()
+
+
+def test_files_without_the_newer_fields_are_read() -> None:
+    old = {
+        "mean": [0.0, 0.0, 0.0],
+        "std": [255.0, 255.0, 255.0],
+        "resize": "bilinear",
+        "crop": 0.875,
+        "layout": "NCHW",
+        "channel_order": "RGB",
+        "size": [224, 224],
+    }
+    assert Preprocessing.from_json(old) == resolve(PRESETS["unit"], spec("N", 3, 224, 224))
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_json_round_trip(preset: str) -> None:
     how = resolve(PRESETS[preset], spec("N", 3, 224, 192))
@@ -152,5 +266,7 @@ def test_json_of_another_kind_is_refused() -> None:
     good = PRESETS["unit"].to_json()
     with pytest.raises(ConfigError, match=r"has the fields .*extra.*, expected channel_order"):
         Preprocessing.from_json({**good, "extra": 1})
+    with pytest.raises(ConfigError, match=r"has the fields .*, expected .*mean"):
+        Preprocessing.from_json({name: good[name] for name in good if name != "mean"})
     with pytest.raises(ConfigError, match="has a value of the wrong type"):
         Preprocessing.from_json({**good, "mean": 3})

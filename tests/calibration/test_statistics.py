@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantkit.calibration.histogram import LogHistogram, count_values
+from quantkit.calibration.histogram import LogHistogram
 from quantkit.calibration.statistics import (
     LARGEST_MEAN,
     ChannelStatistics,
@@ -31,7 +31,8 @@ def as_bytes(found: TensorStatistics) -> tuple[object, ...]:
     if channels is not None:
         arrays += [channels.minimum, channels.maximum, channels.mean_whole, channels.mean_fraction]
     ends = np.array([found.minimum, found.maximum]).tobytes()
-    return (ends, found.sample_count, channels is None, *(array.tobytes() for array in arrays))
+    counts = (found.sample_count, found.count)
+    return (ends, counts, channels is None, *(array.tobytes() for array in arrays))
 
 
 def mean_sums(found: TensorStatistics) -> list[Fraction]:
@@ -63,7 +64,9 @@ def test_merged_statistics_equal_those_by_hand(samples: list[Float32]) -> None:
     expected = [Fraction(0), Fraction(0)]
     for sample in samples:
         for channel, row in enumerate(sample[0]):
-            mean = float(row.mean(dtype=np.float64))
+            with np.errstate(over="ignore"):
+                total = float(row.sum())
+            mean = total / 3 if math.isfinite(total) else float(row.mean(dtype=np.float64))
             clamped = min(max(mean, -LARGEST_MEAN), LARGEST_MEAN)
             # Python's round is half to even on exact rationals.
             expected[channel] += Fraction(round(Fraction(clamped) * 2**32), 1 << 32)
@@ -80,7 +83,7 @@ def test_means_are_the_average_of_the_samples_means() -> None:
     expected = np.mean(
         [sample.mean(axis=(0, 2, 3), dtype=np.float64) for sample in samples], axis=0
     )
-    np.testing.assert_allclose(merged.channels.means(9), expected, rtol=0, atol=2.0**-32)
+    np.testing.assert_allclose(merged.channels.means(9), expected, rtol=0, atol=2.0**-24)
 
 
 def test_carry_between_the_words_of_a_sum() -> None:
@@ -158,15 +161,20 @@ def test_non_finite(value: float, message: str, shape: tuple[int, ...]) -> None:
 
 def test_invariants() -> None:
     one = np.ones(1, np.float32)
-    counted = count_values(one)
+    counted = statistics_of_sample(one).histogram
     whole, fraction = np.zeros(1, np.int64), np.zeros(1, np.uint32)
     with pytest.raises(ShapeMismatchError, match="channel statistics are"):
         ChannelStatistics(one, np.ones(2, np.float32), whole, fraction)
     with pytest.raises(NonFiniteRangeError, match="a channel's minimum or maximum"):
         ChannelStatistics(one, one * np.inf, whole, fraction)
     with pytest.raises(NonFiniteRangeError, match=r"the range is \[0.0, inf\]"):
-        TensorStatistics(0.0, np.inf, 1, counted, None)
+        TensorStatistics(0.0, np.inf, 1, 1, counted, None)
     empty = LogHistogram(np.empty(0, np.uint16), np.empty(0, np.int64))
-    for minimum, samples, histogram in ((2.0, 1, counted), (1.0, 0, counted), (1.0, 1, empty)):
+    for minimum, samples, count, histogram in (
+        (2.0, 1, 1, counted),
+        (1.0, 0, 1, counted),
+        (1.0, 1, 0, counted),
+        (1.0, 1, 1, empty),
+    ):
         with pytest.raises(ShapeMismatchError, match="contradict themselves"):
-            TensorStatistics(minimum, 1.0, samples, histogram, None)
+            TensorStatistics(minimum, 1.0, samples, count, histogram, None)

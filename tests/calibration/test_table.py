@@ -40,6 +40,7 @@ def make(seed: int = 0, **changes: Any) -> CalibrationTable:
         model_name="net.onnx",
         data_digest=format_digest(2**255 + seed),
         sample_count=1,
+        exact=True,
         preprocessing=PREPROCESSING,
         tool_version="1.0",
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ def run_json(command: str, capsys: pytest.CaptureFixture[str], code: int = 0) ->
     out, _ = run(f"{command} --json", capsys, code)
     facts: dict[str, Any] = json.loads(out, parse_constant=lambda name: pytest.fail(name))
     return facts
+
+
+def progress_lines(err: str) -> list[str]:
+    """Lines of stderr without rates and remaining times, which differ from run to run."""
+    return [re.sub(r"(: \d+ of \d+), .*", r"\1", line) for line in err.splitlines()]
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -190,35 +190,6 @@ def test_python_warnings_are_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "warning: divided by zero\n"
 
 
-def test_progress_is_four_plain_lines_without_a_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    console.set_up_logging()
-    with console.progress("calibrate") as advance:
-        for done in range(1, 129):
-            advance(done, 128)
-    lines = [f"calibrate: {done} of 128" for done in (32, 64, 96, 128)]
-    assert capsys.readouterr().err.splitlines() == lines
-
-
-def test_progress_is_silent_with_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    console.set_up_logging()
-    console.logger.setLevel(logging.ERROR)
-    with console.progress("calibrate") as advance:
-        advance(1, 1)
-    assert capsys.readouterr().err == ""
-
-
-def test_progress_is_a_bar_on_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    console.set_up_logging()
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with console.progress("calibrate") as advance:
-        advance(7, 7)
-    assert re.search(r"calibrate .* ?7/7", capsys.readouterr().err)
-
-
 def test_tables_keep_long_cells_and_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     name = "/block[red]" + "x" * 200
     console.print_table(["node", "count"], [[name, "7"], ["b", "123"]], right=["count"])

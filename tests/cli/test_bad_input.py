@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from quantkit_cli.app import main
-from tests.cli.runner import contents
+from tests.cli.runner import contents, progress_lines
 
 NOT_A_MODEL = "is not an ONNX model, or is truncated"
 QUANTIZED = "is already quantized (46 quantized nodes"
@@ -83,6 +83,28 @@ CASES = (
     ("export m8.onnx --calibration m.calib.npz -o o.onnx", QUANTIZED, "give the float model"),
     ("export m.onnx -o o.onnx", "'m.onnx' is not quantized", "`quantkit quantize`"),
     ("export m8.onnx --per-tensor -o o.onnx", "have no effect; give --calibration"),
+    ("show none.npz", "calibration file 'none.npz' does not exist"),
+    ("show folder", "calibration file 'folder' is a folder"),
+    ("show c.npz", "'c.npz' is not a calibration file"),
+    ("show truncated.calib.npz --json", "damaged", "calibrate again"),
+    ("show newer.calib.npz", "has schema version 99", "update quantkit"),
+    ("show m.onnx", "'m.onnx' is a model, not a calibration file", "`quantkit inspect`"),
+    ("show m.calib.npz --tensor logit", "no tensor is called 'logit', of 13; near it: logits;"),
+    ("show m.calib.npz --tensor logits --tensor zzz*", "no tensor is called 'zzz*', of 13;"),
+    ("merge m.calib.npz -o o.npz", "one file, 'm.calib.npz', is nothing to merge; give two"),
+    ("merge m.calib.npz ./m.calib.npz -o o.npz", "'m.calib.npz' is given twice", "give it once"),
+    ("merge m.calib.npz none.npz -o o.npz", "calibration file 'none.npz' does not exist"),
+    ("merge m.calib.npz c.npz -o o.npz", "'c.npz' is not a calibration file"),
+    ("merge flipped.calib.npz m.calib.npz -o o.npz", "damaged", "calibrate again"),
+    ("merge m.calib.npz newer.calib.npz -o o.npz", "has schema version 99", "update quantkit"),
+    (
+        "merge m.calib.npz different.calib.npz -o o.npz",
+        "'different.calib.npz': calibration tables of different models cannot be merged: 'm.onnx'",
+    ),
+    (
+        "merge m.calib.npz pictures.calib.npz -o o.npz",
+        "'pictures.calib.npz': calibration tables with different preprocessing cannot be merged",
+    ),
     # Labels.
     (f"{REPORT} e.npz --labels seven.npy", "'seven.npy' do not match", "7 labels for 497 samples"),
     (f"{REPORT} e.npz --labels floats.npy", "'floats.npy' are float64", "a vector of integers"),
@@ -122,9 +144,15 @@ CASES = (
     ),
     ("demo -o m.onnx", "--output 'm.onnx' cannot be used as a folder", "give another one"),
     ("demo -o m.onnx/x", "--output 'm.onnx/x' cannot be used as a folder", "give another one"),
+    ("merge m.calib.npz half.calib.npz -o half.calib.npz", "overwrite 'half.calib.npz'"),
+    ("merge m.calib.npz half.calib.npz -o none/o.npz", "the folder 'none' does not exist"),
+    ("merge m.calib.npz half.calib.npz -o folder", "'folder' is a folder"),
+    ("show m.calib.npz --plot o.xyz", "a picture's name ends in .bmp,", ".png"),
+    ("show m.calib.npz --plot none/o.png", "--plot 'none/o.png': the folder 'none' does not exist"),
+    ("show plot.png --plot plot.png", "--plot 'plot.png' would overwrite 'plot.png'"),
     # Names and recipes.
     (f"{EXPORT} --format tflight", "unknown export format 'tflight'; known: qdq"),
-    (f"{EXPORT} --method kl", "unknown range estimator 'kl'; known: minmax"),
+    (f"{EXPORT} --method kl", "unknown range estimator 'kl'; known: auto, entropy, minmax"),
     (f"{EXPORT} --nodes-to-exclude nope", "no node is called 'nope'", "`quantkit inspect`"),
     (f"{EXPORT} --op-types-to-quantize Foo", "the model has no 'Foo'; it has Clip, Conv"),
     ("quantize m.onnx c.npz -o o.onnx --nodes-to-exclude nope", "no node is called 'nope'"),
@@ -132,12 +160,22 @@ CASES = (
     (f"{EXPORT} --recipe none.toml", "recipe 'none.toml' cannot be read: No such file"),
     (f"{EXPORT} --recipe no.toml", "recipe 'no.toml' is not TOML"),
     (f"{EXPORT} --recipe wrong_key.toml", "per_chanel", "the entries are range_estimator"),
-    (f"{EXPORT} --recipe wrong_method.toml", "unknown range estimator 'kl'; known: minmax"),
+    (
+        f"{EXPORT} --recipe wrong_method.toml",
+        "unknown range estimator 'kl'; known: auto, entropy, minmax",
+    ),
     ("verify m8.onnx --data c.npz --arithmetic exact", "'exact'; known: fixed_point, onnxruntime"),
+    ("show m.calib.npz --sort size", "unknown order 'size' (--sort); known: name, range, tail"),
+    ("show m.calib.npz --method kl", "unknown range estimator 'kl'; known: "),
+    ("show m.calib.npz --percentile 101", "percentile", "at most 100", "101"),
     # Usage.
     ("nope", "no such command 'nope'; see `quantkit --help`"),
     ("calibrate", "missing argument", "see `quantkit calibrate --help`"),
     ("calibrate m.onnx", "missing argument", "see `quantkit calibrate --help`"),
+    ("show", "missing argument", "see `quantkit show --help`"),
+    ("merge -o o.npz", "missing argument", "see `quantkit merge --help`"),
+    ("merge m.calib.npz half.calib.npz", "missing option '--output'"),
+    ("show m.calib.npz --percentile x", "invalid value for '--percentile'"),
     ("export m.onnx", "missing option '--output'", "see `quantkit export --help`"),
     ("verify m8.onnx", "missing option '--data'", "see `quantkit verify --help`"),
     ("inspect m.onnx --jsn", "no such option", "--jsn", "see `quantkit inspect --help`"),
@@ -155,7 +193,7 @@ def test_one_clear_line(
     assert main(command.split()) == 2
     captured = capsys.readouterr()
     progress = re.compile(r"(calibrate|verify|accuracy|layers): \d+ of \d+")
-    lines = [line for line in captured.err.splitlines() if not progress.fullmatch(line)]
+    lines = [line for line in progress_lines(captured.err) if not progress.fullmatch(line)]
     assert len(lines) == 1, lines
     assert lines[0].startswith("error: ")
     for part in parts:

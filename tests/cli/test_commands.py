@@ -16,9 +16,12 @@ from quantkit.exporters.contract import EXPORTERS
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.range_estimators.contract import RANGE_ESTIMATORS
 from quantkit_cli.app import app
-from tests.cli.runner import run, run_json
+from tests.cli.runner import progress_lines, run, run_json
 
-COMMANDS = ("demo", "inspect", "calibrate", "export", "quantize", "verify", "report")
+COMMANDS = (
+    *("demo", "inspect", "calibrate", "merge", "show"),
+    *("export", "quantize", "verify", "report"),
+)
 TWO_POINTS = re.compile(r"\d+\.\d\d")
 
 
@@ -84,7 +87,7 @@ def test_calibrate(workbench: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     first, second = tmp_path / "a.npz", tmp_path / "b.npz"
     out, err = run(f"calibrate m.onnx c.npz -o {first}", capsys)
     assert out == f"wrote {first}: 13 tensors over 100 samples\n"
-    assert err.splitlines() == [f"calibrate: {done} of 100" for done in (25, 50, 75, 100)]
+    assert progress_lines(err) == [f"calibrate: {done} of 100" for done in (25, 50, 75, 100)]
     facts = run_json(f"calibrate m.onnx c.npz -o {second} --batch-size 7 --threads 1", capsys)
     assert (facts["output"], facts["samples"], facts["tensors"]) == (str(second), 100, 13)
     assert second.read_bytes() == first.read_bytes() == (workbench / "m.calib.npz").read_bytes()

@@ -1,6 +1,8 @@
 """The bundled network and data beside everything a user can get wrong."""
 
+import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +29,9 @@ def fill(folder: Path) -> None:
     result.save(folder / "m8.onnx")
     result.table.save(folder / "m.calib.npz")
     _bad_models(folder)
-    _bad_calibrations(folder)
     _pictures(folder)
+    _other_calibrations(folder)
+    _bad_calibrations(folder)
     _arrays(folder)
     _labels(folder)
     (folder / "folder").mkdir()
@@ -63,12 +66,33 @@ def _edit_first_weight(folder: Path, name: str, edit: Callable[[Array], Array]) 
     ir.save(model, folder / name)
 
 
+def _other_calibrations(folder: Path) -> None:
+    """Of half the data, of another network, and with other preprocessing."""
+    quantkit.calibrate(folder / "m.onnx", folder / "c.npz", num_samples=50).save(
+        folder / "half.calib.npz"
+    )
+    quantkit.calibrate(folder / "different.onnx", folder / "different.npy").save(
+        folder / "different.calib.npz"
+    )
+    quantkit.calibrate(folder / "m.onnx", folder / "pictures", preprocessing="raw").save(
+        folder / "pictures.calib.npz"
+    )
+    shutil.copyfile(folder / "m.calib.npz", folder / "plot.png")
+
+
 def _bad_calibrations(folder: Path) -> None:
     good = (folder / "m.calib.npz").read_bytes()
     (folder / "truncated.calib.npz").write_bytes(good[:4000])
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 0xFF
     (folder / "flipped.calib.npz").write_bytes(flipped)
+    with zipfile.ZipFile(folder / "m.calib.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(members["metadata.json"])
+    members["metadata.json"] = json.dumps({**metadata, "schema_version": 99}).encode()
+    with zipfile.ZipFile(folder / "newer.calib.npz", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
 
 
 def _pictures(folder: Path) -> None:

@@ -19,7 +19,7 @@ from quantkit.plan import (
     product_length,
     tensors_to_calibrate,
 )
-from quantkit.range_estimators.contract import RANGE_ESTIMATORS
+from quantkit.range_estimators.contract import RANGE_ESTIMATORS, Range
 from tests.small_networks import NETWORKS, Network, calibrated
 
 NAMES = sorted(NETWORKS)
@@ -72,10 +72,10 @@ def test_a_clipping_estimator_spares_what_shares_with_an_output(
       y = Flatten(r)
     }"""
     prepared, table = calibrated(Network(text, (4, 6)).model(), (4, 6))
-    plain = make_plan(prepared, table)
+    plain = make_plan(prepared, table, QuantConfig(range_estimator="minmax"))
     entries = {
         "minmax": RANGE_ESTIMATORS["minmax"],
-        "half": lambda s: (s.minimum / 2, s.maximum / 2),
+        "half": lambda s, options: Range(s.minimum / 2, s.maximum / 2),
     }
     monkeypatch.setattr(RANGE_ESTIMATORS, "_entries", entries)
     plan = make_plan(prepared, table, QuantConfig(range_estimator="half"))

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import quantkit
-from quantkit import bundled, errors, pipeline
+from quantkit import bundled, errors
 from quantkit.errors import ConfigError, TableMismatchError, UnknownNameError
+from quantkit.pipeline import quantization
 from tests.reporting.networks import CLASSIFIER, ONLY_ISLANDS, TWO_OUTPUTS, samples, write
 
 
-@pytest.mark.parametrize("module", [quantkit, pipeline, errors])
+@pytest.mark.parametrize("module", [quantkit, quantization, errors])
 def test_examples_run(module: ModuleType) -> None:
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert found.attempted > 0

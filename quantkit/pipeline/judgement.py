@@ -1,0 +1,110 @@
+"""What a quantized model computes, and what it cost."""
+
+from pathlib import Path
+
+from quantkit.calibration.collector import Progress
+from quantkit.calibration.dataset import DataSource
+from quantkit.calibration.labels import read_labels
+from quantkit.calibration.preprocessing import Preprocessing
+from quantkit.evaluation.samples import evenly_spaced, open_samples, stored_preprocessing
+from quantkit.evaluation.verification import Verification
+from quantkit.evaluation.verification import verify as verify_layers
+from quantkit.passes.prepare import prepare
+from quantkit.quantized_model.qdq_reader import read_qdq
+from quantkit.reporting.report import Progress as SectionProgress
+from quantkit.reporting.report import Report, make_report
+
+VERIFY_SAMPLES = 16  # every one has up to millions of codes
+
+
+def verify(
+    path: str | Path,
+    data: DataSource,
+    *,
+    preprocessing: Preprocessing | str | None = None,
+    num_samples: int | None = None,
+    strict: bool = False,
+    arithmetic: str = "onnxruntime",
+    strict_integer: bool = False,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare integer session, onnxruntime and float reference, layer by layer.
+
+    Args:
+        path: A quantized ONNX file of any tool.
+        data: Samples, as for ``calibrate``.
+        preprocessing: How pictures become inputs; None: as stored in the model.
+        num_samples: As for ``calibrate``; None: at most 16.
+        strict: As for ``calibrate``.
+        arithmetic: "onnxruntime" or "fixed_point".
+        strict_integer: Run kernels that hold no float array.
+        progress: Told how far the pass is.
+
+    Raises:
+        QuantkitError: Bad model or data; see ``errors``.
+    """
+    model = read_qdq(path)
+    inputs, stored = model.prepared.program.inputs, stored_preprocessing(model)
+    dataset = open_samples(
+        data, inputs, preprocessing, stored, num_samples=num_samples, strict=strict
+    )
+    if num_samples is None:
+        dataset = evenly_spaced(dataset, VERIFY_SAMPLES)
+    return verify_layers(
+        Path(path),
+        model,
+        dataset,
+        arithmetic=arithmetic,
+        strict_integer=strict_integer,
+        progress=progress,
+    )
+
+
+def report(
+    float_model: str | Path,
+    quantized_model: str | Path,
+    data: DataSource,
+    *,
+    labels: str | Path | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    num_samples: int | None = None,
+    strict: bool = False,
+    batch_size: int = 8,
+    with_integer_session: bool = True,
+    progress: SectionProgress | None = None,
+) -> Report:
+    """Measure what quantization cost: accuracy, layer errors, causes, size and latency.
+
+    Args:
+        float_model: The float ONNX file.
+        quantized_model: The quantized ONNX file, of any tool.
+        data: Samples, as for ``calibrate``.
+        labels: A CSV ``file,label``, an ``.npy`` or class folders; None: those in the data, if any.
+        preprocessing: How pictures become inputs; None: as stored in the quantized model.
+        num_samples: How many samples, evenly spaced; None: all.
+        strict: Refuse unreadable pictures instead of skipping them.
+        batch_size: Samples per run.
+        with_integer_session: Also run every sample through the integer session.
+        progress: Told how far each section is.
+
+    Raises:
+        QuantkitError: Bad model, data or labels; see ``errors``.
+    """
+    reference = prepare(float_model)
+    model = read_qdq(quantized_model)
+    inputs, stored = reference.program.inputs, stored_preprocessing(model)
+    dataset = open_samples(
+        data, inputs, preprocessing, stored, num_samples=num_samples, strict=strict
+    )
+    classes = read_labels(dataset, labels) if labels is not None else dataset.labels
+    return make_report(
+        Path(float_model),
+        Path(quantized_model),
+        reference,
+        model,
+        dataset,
+        classes,
+        batch_size=batch_size,
+        with_integer_session=with_integer_session,
+        progress=progress,
+    )

@@ -1,0 +1,141 @@
+"""From a float model and a calibration table to a quantized model, and to its file."""
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quantkit.calibration.collector import Progress
+from quantkit.calibration.dataset import Dataset, DataSource
+from quantkit.calibration.preprocessing import Preprocessing
+from quantkit.calibration.table import CalibrationTable, tool_version
+from quantkit.config import QuantConfig
+from quantkit.exporters.contract import EXPORTERS
+from quantkit.passes.prepare import Prepared
+from quantkit.pipeline.calibration import calibrate, prepared_model
+from quantkit.plan import candidate_refusals, make_plan
+from quantkit.quantized_model.model import QuantizedModel, quantize_model
+from quantkit.quantized_model.qdq_reader import read_qdq
+from quantkit.recovery.bias_correction import correct_biases
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantization:
+    """A quantized model and the calibration it rests on.
+
+    Attributes:
+        model: The quantized model.
+        table: Its calibration table.
+    """
+
+    model: QuantizedModel
+    table: CalibrationTable
+
+    def __repr__(self) -> str:
+        return f"Quantization(model={self.model!r}, table={self.table!r})"
+
+    def save(self, path: str | Path, format: str = "qdq") -> None:
+        """Write the model in a format of the exporter registry.
+
+        Raises:
+            UnknownNameError: No such format.
+            ModelError: The file cannot be written.
+        """
+        EXPORTERS[format](self.model, Path(path))
+
+
+def quantize_calibrated(
+    model: str | Path | Prepared, table: CalibrationTable, config: QuantConfig | None = None
+) -> Quantization:
+    """Quantize with a calibration table at hand; no data are needed.
+
+    Raises:
+        TableMismatchError: The table was made for another model.
+        QuantkitError: See ``errors``.
+    """
+    config = config or QuantConfig()
+    prepared = prepared_model(model)
+    quantized = quantize_model(prepared, make_plan(prepared, table, config), config)
+    if len(quantized.plan.kept_float) == len(prepared.program.nodes):
+        logger.warning("nothing is quantized: every node stays float")
+    if config.bias_correction:
+        quantized = correct_biases(quantized, table)
+    return Quantization(replace(quantized, metadata=_metadata(table, config)), table)
+
+
+def quantize(
+    model: str | Path | Prepared,
+    data: DataSource | Dataset,
+    *,
+    config: QuantConfig | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    num_samples: int | None = None,
+    batch_size: int = 1,
+    threads: int = 2,
+    exact: bool = False,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Quantization:
+    """Calibrate and quantize in one go; the arguments are those of both.
+
+    Example:
+        >>> import quantkit
+        >>> from quantkit import bundled
+        >>> digits = bundled.files()
+        >>> result = quantkit.quantize(
+        ...     digits / "digits_mobilenet.onnx", digits / "digits_calibration.npz"
+        ... )
+        >>> result.table.sample_count
+        100
+    """
+    prepared = prepared_model(model)
+    candidate_refusals(prepared, config)  # wrong names are told before the data are read
+    table = calibrate(
+        prepared,
+        data,
+        preprocessing=preprocessing,
+        num_samples=num_samples,
+        batch_size=batch_size,
+        threads=threads,
+        exact=exact,
+        strict=strict,
+        progress=progress,
+    )
+    if not isinstance(model, Prepared):
+        table = replace(table, model_name=Path(model).name)
+    return quantize_calibrated(prepared, table, config)
+
+
+def load_quantized(path: str | Path) -> QuantizedModel:
+    """Read a quantized ONNX file of any tool.
+
+    Raises:
+        ModelError: The file cannot be read, or a Q/DQ node is malformed.
+        UnsupportedModelError: The model is not quantized.
+    """
+    return read_qdq(path)
+
+
+def export(model: QuantizedModel, path: str | Path, format: str = "qdq") -> None:
+    """Write a quantized model in a format of the exporter registry.
+
+    Raises:
+        UnknownNameError: No such format.
+        ModelError: The file cannot be written.
+    """
+    EXPORTERS[format](model, Path(path))
+
+
+def _metadata(table: CalibrationTable, config: QuantConfig) -> dict[str, str]:
+    """What is stored in the exported model: enough to repeat it and to read pictures alike."""
+    preprocessing = table.preprocessing
+    return {
+        "version": tool_version(),
+        "model_digest": table.model_digest,
+        "data_digest": table.data_digest,
+        "sample_count": str(table.sample_count),
+        "preprocessing": json.dumps(preprocessing.to_json() if preprocessing else None),
+        "config": config.model_dump_json(),
+    }
