@@ -18,8 +18,10 @@ from quantkit_cli.calibrate_command import calibrate
 from quantkit_cli.demo_command import demo
 from quantkit_cli.export_command import export
 from quantkit_cli.inspect_command import inspect
+from quantkit_cli.merge_command import merge
 from quantkit_cli.quantize_command import quantize
 from quantkit_cli.report_command import report
+from quantkit_cli.show_command import show
 from quantkit_cli.verify_command import verify
 
 TRACEBACK_VARIABLE = "QUANTKIT_TRACEBACK"
@@ -32,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, inspect, calibrate, export, quantize, verify, report):
+for command in (demo, inspect, calibrate, merge, show, export, quantize, verify, report):
     app.command(command.__name__)(command)
 
 
