@@ -1,8 +1,8 @@
-"""onnxruntime's own quantizer on the same model and samples."""
+"""onnxruntime's own calibration and quantizer on the same model and samples."""
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_static,
 )
+from onnxruntime.quantization.calibrate import create_calibrator
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from quantkit.calibration.batches import batches
@@ -23,15 +25,50 @@ from quantkit.graph.program import Array
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Feeds samples one at a time."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._batches = batches(dataset, 1)
+    def __init__(self, feeds: Iterable[Mapping[str, Array]]) -> None:
+        self._feeds = iter(feeds)
 
     def get_next(self) -> Mapping[str, Array] | None:
         """The next sample, or None."""
-        batch = next(self._batches, None)
-        if batch is None:
+        feed = next(self._feeds, None)
+        if feed is None:
             return None
-        return {name: np.ascontiguousarray(array) for name, array in batch.arrays.items()}
+        return {name: np.ascontiguousarray(array) for name, array in feed.items()}
+
+
+def prepare_for_onnxruntime(source: Path, output: Path) -> float:
+    """Fold and optimize a model as onnxruntime's manual asks for before quantization.
+
+    Returns:
+        Seconds it took.
+    """
+    start = time.perf_counter()
+    quant_pre_process(str(source), str(output), skip_symbolic_shape=True)
+    return time.perf_counter() - start
+
+
+def calibrate_with_onnxruntime(
+    prepared: Path, feeds: Iterable[Mapping[str, Array]], method: str
+) -> int:
+    """The part of ``quantize_static`` that calibrates, with the options it has by default.
+
+    Args:
+        prepared: The model, preprocessed.
+        feeds: One sample each.
+        method: "MinMax" or "Percentile".
+
+    Returns:
+        Tensors that a range was found for.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        calibrator = create_calibrator(
+            prepared,
+            sorted({*QLinearOpsRegistry, *QDQRegistry}),
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod[method],
+        )
+        calibrator.collect_data(_Reader(feeds))
+        return len(calibrator.compute_data().keys())
 
 
 def quantize_with_onnxruntime(source: Path, dataset: Dataset, output: Path) -> float:
@@ -43,11 +80,11 @@ def quantize_with_onnxruntime(source: Path, dataset: Dataset, output: Path) -> f
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        prepare_for_onnxruntime(source, prepared)
         quantize_static(
             str(prepared),
             str(output),
-            _Reader(dataset),
+            _Reader(batch.arrays for batch in batches(dataset, 1)),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

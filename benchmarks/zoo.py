@@ -32,13 +32,20 @@ NETWORKS = (
 )
 
 
+def has_zoo() -> bool:
+    """Whether the zoo is there; says so where what needs it is skipped."""
+    missing = _missing()
+    if missing:
+        print(f"skipped: {missing}")
+    return not missing
+
+
 def zoo() -> Path:
     """The zoo's folder; leaves with a message where it is absent."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "zoo"
-    folder = Path(os.environ.get("QUANTKIT_ZOO", default))
-    if not (folder / "models").is_dir():
-        sys.exit(f"no models in {folder}: set QUANTKIT_ZOO to the zoo's folder")
-    return folder
+    missing = _missing()
+    if missing:
+        sys.exit(missing)
+    return _folder()
 
 
 def pictures(network: Network, kind: str, count: int | None = None) -> Dataset:
@@ -54,3 +61,15 @@ def pictures(network: Network, kind: str, count: int | None = None) -> Dataset:
 def labels() -> Path:
     """Labels of the validation pictures."""
     return zoo() / "imagenet" / "validation_labels.csv"
+
+
+def _missing() -> str:
+    """Why there is no zoo; empty where there is one."""
+    if (_folder() / "models").is_dir():
+        return ""
+    return f"no models in {_folder()}: set QUANTKIT_ZOO to the zoo's folder"
+
+
+def _folder() -> Path:
+    default = Path(__file__).resolve().parents[2] / "shared" / "zoo"
+    return Path(os.environ.get("QUANTKIT_ZOO", default))
