@@ -113,6 +113,8 @@ def chosen_config(
 
 def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]:
     """What was written, as JSON types."""
+    from dataclasses import asdict
+
     from quantkit.evaluation.integer_share import planned_mac_percent
     from quantkit.reporting.report import model_bytes
 
@@ -123,6 +125,7 @@ def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]
         "source_bytes": model_bytes(source),
         "int8_mac_percent": planned_mac_percent(model),
         "kept_float": dict(model.plan.kept_float),
+        "ranges": {name: asdict(found) for name, found in model.plan.ranges.items()},
         "notes": [
             f"{note.node}: {note.message}" if note.node else note.message for note in model.notes
         ],

@@ -26,7 +26,7 @@ from quantkit.calibration.histogram import (
     buckets_of,
 )
 
-CAP = 1 << 14
+CAP = 1 << 16
 _TAIL_SHARE = 1 << 8
 _NEAR = 1 << 9  # buckets from the largest value down: nearly always enough to find the tail
 
