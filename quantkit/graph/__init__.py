@@ -10,3 +10,9 @@
 - ``node_evaluation``: one node on arrays, for constant folding and ops without a float form.
 - ``ort_session``: onnxruntime sessions, the graph onnxruntime writes after optimizing, latency.
 """
+
+import os
+
+# Official builds of onnxruntime report models and sessions to their maker unless told not to, from
+# the moment of the import on. Whoever wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

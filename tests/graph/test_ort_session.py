@@ -1,5 +1,8 @@
 """Sessions: types, intermediate values, errors in one line."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,9 @@ from quantkit.graph.ort_session import (
 from quantkit.graph.program import Array
 from tests.models import conv_bn_relu6, network, normal
 from tests.passes.checks import random_feeds
+
+# What keeps onnxruntime's telemetry silent.
+SILENCERS = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI")
 
 
 def one_line(error: Exception) -> str:
@@ -94,3 +100,12 @@ def test_latencies(tmp_path: Path) -> None:
     )
     assert set(medians) == {"a", "b"}
     assert all(value > 0 for value in medians.values())
+
+
+def test_onnxruntime_reports_nothing_home(tmp_path: Path) -> None:
+    """Its telemetry leaves the identifier of its session in the temporary folder."""
+    environment = {name: value for name, value in os.environ.items() if name not in SILENCERS}
+    environment |= {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    code = "import quantkit.graph.ort_session, onnxruntime; onnxruntime.get_device()"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
