@@ -171,5 +171,5 @@ def _divergence(counts: Float64Array, start: int, stop: int, levels: int) -> flo
             masses[end] = max(masses[end], 1.0)
     filled = p > 0
     spread = masses / np.maximum(np.bincount(level, filled, levels), 1)
-    p, q = p[filled] / counts.sum(), spread[level][filled] / kept.sum()
+    p, q = p[filled] / counts.sum(), spread[level][filled] / masses.sum()
     return float((p * np.log(p / q)).sum()) if kept.sum() else np.inf

@@ -6,9 +6,13 @@ Nothing here imports the library before a command runs.
 
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -25,6 +29,7 @@ from quantkit_cli.show_command import show
 from quantkit_cli.verify_command import verify
 
 TRACEBACK_VARIABLE = "QUANTKIT_TRACEBACK"
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="quantkit",
@@ -67,21 +72,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    sys.stdout, sys.stderr = (  # None where they were closed
+        stream or io.TextIOWrapper(io.BytesIO()) for stream in (sys.stdout, sys.stderr)
+    )
     console.set_up_logging()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail on an ASCII terminal
             stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(args=given or ["--help"], prog_name="quantkit", standalone_mode=False)
+        with _signals_interrupt():
+            code = app(args=given or ["--help"], prog_name="quantkit", standalone_mode=False)
     except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 0
+        code = done.code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        code = INTERRUPTED
     except Exception as error:
         return _report(error)
+    if code == INTERRUPTED:  # Typer turns the exception into this number
+        print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """A polite request to end is as good as Ctrl-C, and a second one does not wait for anything."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = [n for n, handler in before.items() if handler != signal.SIG_IGN]  # as nohup has it
+
+    def end_at_once(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"interrupted\n")
+        os._exit(INTERRUPTED)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for other in handled:
+            signal.signal(other, end_at_once)
+        raise KeyboardInterrupt
+
+    for number in handled:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:  # an interrupted process is about to end: a second signal then hastens that
+        for number in handled:
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, before[number])
 
 
 def _report(error: Exception) -> int:
@@ -97,7 +136,7 @@ def _report(error: Exception) -> int:
     from quantkit.errors import AccuracyError, QuantkitError
 
     message = " ".join(str(error).split())
-    if isinstance(error, QuantkitError):
+    if isinstance(error, QuantkitError | OSError):
         print(f"error: {message}", file=sys.stderr)
         return 1 if isinstance(error, AccuracyError) else 2
     print(

@@ -77,25 +77,31 @@ def calibrate(
         preset, mean, std, resize, fit, crop, size, layout, channel_order
     )
     path = output or Path(f"{model.stem}.calib.npz")
-    check_output(path, inputs=(*files_of_model(model), data))
     checkpoint = path.with_name(f"{path.name}.unfinished")
+    for written in (path, checkpoint):
+        check_output(written, inputs=(*files_of_model(model), data))
     if checkpoint.exists() and not resume:
         logger.warning("starting anew; --resume would go on with %s", checkpoint)
-    with _executor(workers, dask) as executor, progress("calibrate") as advance:
-        table = run(
-            model,
-            data,
-            preprocessing=preprocessing,
-            num_samples=num_samples,
-            batch_size=batch_size,
-            threads=threads or (2 if executor is None else 1),
-            exact=exact,
-            strict=strict,
-            executor=executor,
-            checkpoint=checkpoint,
-            resume=resume,
-            progress=advance,
-        )
+    try:
+        with _executor(workers, dask) as executor, progress("calibrate") as advance:
+            table = run(
+                model,
+                data,
+                preprocessing=preprocessing,
+                num_samples=num_samples,
+                batch_size=batch_size,
+                threads=threads or (2 if executor is None else 1),
+                exact=exact,
+                strict=strict,
+                executor=executor,
+                checkpoint=checkpoint,
+                resume=resume,
+                progress=advance,
+            )
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            logger.warning("what is done is kept in %s: go on with --resume", checkpoint)
+        raise
     table.save(path)
     checkpoint.unlink(missing_ok=True)
     if as_json:

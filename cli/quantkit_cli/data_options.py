@@ -24,9 +24,13 @@ Preset = Annotated[
     ),
 ]
 Mean = Annotated[
-    str | None, typer.Option("--mean", help="Mean per channel in 0..255, as 123.7,116.3,103.5.")
+    str | None,
+    typer.Option("--mean", help="Mean in 0..255, one or one per channel, as 123.7,116.3,103.5."),
 ]
-Std = Annotated[str | None, typer.Option("--std", help="Standard deviation per channel in 0..255.")]
+Std = Annotated[
+    str | None,
+    typer.Option("--std", help="Standard deviation in 0..255, one or one per channel."),
+]
 Resize = Annotated[
     str | None,
     typer.Option(

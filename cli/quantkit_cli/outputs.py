@@ -22,6 +22,12 @@ def check_output(
     """
     from quantkit.errors import ConfigError
 
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise ConfigError(f"{option} {str(path)!r} cannot be written: {error.strerror}") from error
     if path.is_dir():
         raise ConfigError(f"{option} {str(path)!r} is a folder; give a file name in it")
     if path.exists() and not path.is_file():
@@ -40,6 +46,17 @@ def check_output(
                 f"{option} {str(path)!r} would overwrite {str(source)!r}, which is read here; "
                 "give another name"
             )
+        if source is not None and source.is_dir() and path.exists() and _is_data(path, source):
+            raise ConfigError(
+                f"{option} {str(path)!r} would overwrite a file of the data in {str(source)!r}; "
+                "give another name"
+            )
+
+
+def _is_data(path: Path, folder: Path) -> bool:
+    """Whether a file may be one of the samples in a folder: anything that quantkit never writes."""
+    ours = path.name.endswith((".onnx", ".calib.npz", ".calib.npz.unfinished"))
+    return not ours and path.resolve().is_relative_to(folder.resolve())
 
 
 def files_of_model(model: Path) -> tuple[Path, Path]:

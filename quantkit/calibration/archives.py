@@ -82,6 +82,12 @@ class TarFiles:
         """See :class:`quantkit.calibration.pictures.PictureFiles`."""
         return io.BytesIO(self.store.read_at(*self.places[index]))
 
+    def check(self, index: int) -> None:
+        """See :class:`quantkit.calibration.pictures.PictureFiles`."""
+        del index
+        if isinstance(self.store, FileBytes):
+            self.store.check()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ZipFiles:
@@ -90,11 +96,13 @@ class ZipFiles:
     Attributes:
         path: The archive.
         names: The pictures' paths below its root.
+        store: The archive's bytes.
         members: Where each is.
     """
 
     path: Path
     names: tuple[str, ...]
+    store: FileBytes
     members: tuple[ZipMember, ...]
 
     @property
@@ -108,7 +116,12 @@ class ZipFiles:
 
     def open(self, index: int) -> BinaryIO:
         """See :class:`quantkit.calibration.pictures.PictureFiles`."""
-        return io.BytesIO(read_member(FileBytes(self.path), self.members[index]))
+        return io.BytesIO(read_member(self.store, self.members[index]))
+
+    def check(self, index: int) -> None:
+        """See :class:`quantkit.calibration.pictures.PictureFiles`."""
+        del index
+        self.store.check()
 
 
 def is_archive(path: Path) -> bool:
@@ -138,6 +151,7 @@ def open_archive(path: Path) -> PictureFiles:
 
 
 def _open_zip(path: Path) -> ZipFiles:
+    store = FileBytes.of(path)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             _safe_name(info.filename, path)
@@ -151,14 +165,14 @@ def _open_zip(path: Path) -> ZipFiles:
         _check_size(info.filename, info.file_size, path)
     names = sorted(found, key=in_order)
     members = tuple(member_of(found[name]) for name in names)
-    return ZipFiles(path, _below_root(names, path), members)
+    return ZipFiles(path, _below_root(names, path), store, members)
 
 
 def _open_tar(path: Path) -> TarFiles:
     with path.open("rb") as file:
         chunks = _unpacked(file)
         if chunks is None:
-            return _index_tar(path, file, FileBytes(path))
+            return _index_tar(path, file, FileBytes.of(path))
         spool = spooled(chunks, f"archive {str(path)!r}", path.stat().st_size)
     return _index_tar(path, spool.file, spool)
 

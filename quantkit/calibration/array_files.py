@@ -48,6 +48,7 @@ from quantkit.graph.tensor_file import read_tensor
 
 _SUFFIXES = (".npy", ".npz")
 _TABLE_SUFFIX = ".calib.npz"
+_TABLE_MEMBER = "metadata.json"
 # NumPy reads the header as Python text; this is what it passes on of damaged ones.
 HEADER_DAMAGE = (TokenError, SyntaxError, TypeError, RecursionError, MemoryError, Warning)
 # Python's parser, which NumPy reads headers with, fails at times when two threads are in it.
@@ -109,6 +110,17 @@ def is_array_file(name: str) -> bool:
     return file.endswith(_SUFFIXES) and not (file.startswith(".") or file.endswith(_TABLE_SUFFIX))
 
 
+def is_calibration_file(path: Path) -> bool:
+    """Whether a file is an ``.npz`` that quantkit wrote ranges to, whatever its name."""
+    if path.suffix.lower() != ".npz":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _TABLE_MEMBER in archive.namelist()
+    except ZIP_DAMAGE:
+        return False
+
+
 def array_headers(path: Path) -> dict[str, ArrayHeader]:
     """Name, shape and dtype of every array in a file; an ``.npy`` has one, "".
 
@@ -142,7 +154,7 @@ def open_rows(path: Path, name: str) -> Rows:
         header = array_headers(path)[name]
         if header.is_fortran:
             return _columns_first(path.read_bytes(), header)
-        return StoredRows(FileBytes(path), header.size, header.shape, header.dtype)
+        return StoredRows(FileBytes.of(path), header.size, header.shape, header.dtype)
     except ZIP_DAMAGE as error:
         raise _unreadable(path, error) from error
 
@@ -244,7 +256,7 @@ def _npz_rows(path: Path, name: str) -> Rows:
             if info.compress_type == zipfile.ZIP_STORED:
                 for _ in chunks_of(file):
                     pass
-                store = FileBytes(path)
+                store = FileBytes.of(path)
                 offset = data_offset(store, member_of(info)) + header.size
                 return StoredRows(store, offset, header.shape, header.dtype)
             what = f"array {name!r} of {str(path)!r}"

@@ -26,8 +26,8 @@ from quantkit.calibration.arrays import (
     names_of,
     refuse_empty,
 )
-from quantkit.calibration.spool import stamp_of
-from quantkit.errors import CalibrationError
+from quantkit.calibration.spool import FileBytes, one_line, stamp_of
+from quantkit.errors import CalibrationError, UnreadableSampleError
 from quantkit.graph.program import Array, TensorSpec
 from quantkit.graph.tensor_file import read_tensor
 
@@ -43,13 +43,13 @@ class Part:
     """One array of one file.
 
     Attributes:
-        path: The file.
+        file: The file, as it was when the data were opened.
         array: The array's name in it.
         shape: With batch axis.
         is_single: Whether the file's array lacks that axis: it is one sample.
     """
 
-    path: Path
+    file: FileBytes
     array: str
     shape: tuple[int, ...]
     is_single: bool
@@ -75,10 +75,16 @@ class PartRows:
     def __getitem__(self, index: int) -> Array:
         number = int(np.searchsorted(self.starts, index, side="right")) - 1
         part = self.parts[number]
-        rows = self.opened(part.path, part.array)
-        if part.is_single:
-            rows = with_batch_axis(rows)
-        return np.asarray(rows[index - int(self.starts[number])])
+        try:
+            rows = self.opened(part.file.path, part.array)
+            if part.is_single:
+                rows = with_batch_axis(rows)
+            return np.asarray(rows[index - int(self.starts[number])])
+        except (CalibrationError, OSError, EOFError, ValueError, IndexError) as error:
+            part.file.check()
+            is_told = isinstance(error, CalibrationError)
+            reason = f"{str(part.file.path)!r} cannot be read: {one_line(error)}"
+            raise UnreadableSampleError(str(error) if is_told else reason) from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +184,7 @@ def _group_of_file(folder: Path, name: str, inputs: Sequence[TensorSpec]) -> _Gr
         shape = header.shape or (1,)
         count = count_of({name: part.shape for name, part in parts.items()}, repr(str(path)))
         check_labels(header.dtype, shape, count, repr(str(path)))
-        label = Part(path, LABEL_NAME, shape, single)
+        label = Part(FileBytes.of(path), LABEL_NAME, shape, single)
     return _Group(name, parts, label)
 
 
@@ -206,7 +212,7 @@ def _test_inputs(folder: Path) -> list[Path]:
     found = [
         (int(match[1]), file)
         for file in folder.iterdir()
-        if (match := _TEST_INPUT.fullmatch(file.name))
+        if (match := _TEST_INPUT.fullmatch(file.name)) and file.is_file()
     ]
     return [file for _, file in sorted(found)]
 
@@ -218,7 +224,7 @@ def _part(path: Path, array: str, shape: tuple[int, ...], spec: TensorSpec) -> P
             f"the array of {str(path)!r} for input {spec.name!r} has shape {shape}; "
             f"expected {len(spec.shape)} axes, or one less for a single sample"
         )
-    return Part(path, array, (1, *shape) if single else shape, single)
+    return Part(FileBytes.of(path), array, (1, *shape) if single else shape, single)
 
 
 def _source_of_groups(groups: Sequence[_Group], inputs: Sequence[TensorSpec]) -> ArraySource:
@@ -238,7 +244,7 @@ def _source_of_groups(groups: Sequence[_Group], inputs: Sequence[TensorSpec]) ->
         for group, count in zip(groups, counts, strict=True)
         for name in ([group.name] if count == 1 else names_of(group.name, count))
     )
-    files = dict.fromkeys(part.path for group in groups for part in group.parts.values())
+    files = dict.fromkeys(part.file.path for group in groups for part in group.parts.values())
     return ArraySource(names, columns, stamp_of(names, files), True, _labels(groups))
 
 
@@ -248,7 +254,7 @@ def _labels(groups: Sequence[_Group]) -> npt.NDArray[np.int64] | None:
     if len(parts) < len(groups):
         return None
     return np.concatenate(
-        [np.atleast_1d(read_whole(part.path, part.array)).astype(np.int64) for part in parts]
+        [np.atleast_1d(read_whole(part.file.path, part.array)).astype(np.int64) for part in parts]
     )
 
 

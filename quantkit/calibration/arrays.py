@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from quantkit.calibration.data_functions import users_code
 from quantkit.calibration.spool import one_line, stamp_of
 from quantkit.errors import CalibrationError, EmptyDatasetError, UnreadableSampleError
 from quantkit.graph.program import Array, TensorSpec
@@ -53,12 +54,11 @@ class ArraySource:
         """One sample: an array per input, as stored, without batch axis.
 
         Raises:
-            UnreadableSampleError: Its file is damaged, or was changed or removed meanwhile.
+            UnreadableSampleError: Its file is damaged.
+            CalibrationError: Its file was removed or cut since the data were opened.
         """
         try:
             return {name: np.asarray(rows[index]) for name, rows in self.columns.items()}
-        except CalibrationError as error:
-            raise UnreadableSampleError(str(error)) from error
         except _DAMAGE as error:
             raise UnreadableSampleError(
                 f"sample {self.names[index]!r} cannot be read: {one_line(error)}"
@@ -75,10 +75,13 @@ def source_of(arrays: Mapping[str, Any], inputs: Sequence[TensorSpec], where: st
         where: What the arrays came from, for names and messages.
 
     Raises:
-        CalibrationError: An input has no array, lengths differ, or labels are no integers.
+        CalibrationError: An input has no array, lengths differ, labels are no integers, or the
+            mapping fails.
         EmptyDatasetError: There is no sample.
     """
-    found = {name: array_of(value, name, where) for name, value in arrays.items()}
+    with users_code(f"the arrays of {where} cannot be had"):
+        given = {name_of(key): arrays[key] for key in arrays}
+    found = {name: array_of(value, name, where) for name, value in given.items()}
     chosen = matched(found, inputs, where)
     columns = {name: found[array] for name, array in chosen.items()}
     count = count_of({name: rows.shape for name, rows in columns.items()}, where)
@@ -96,14 +99,11 @@ def array_of(value: Any, name: str, where: str) -> Array:
     """A value as an array.
 
     Raises:
-        CalibrationError: It is none (lists of different lengths), or holds Python objects.
+        CalibrationError: It is none (lists of different lengths), fails to become one, or holds
+            Python objects.
     """
-    try:
+    with users_code(f"{name or 'the array'} of {where} is no array"):
         array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise CalibrationError(
-            f"{name or 'the array'} of {where} is no array: {one_line(error)}"
-        ) from error
     if array.dtype.hasobject:
         raise CalibrationError(
             f"{name or 'the array'} of {where} holds Python objects ({type(value).__name__}); "
@@ -170,6 +170,11 @@ def check_labels(dtype: np.dtype[Any], shape: tuple[int, ...], count: int, where
             f"{LABEL_NAME} of {where} is {dtype} of shape {shape}, expected "
             f"integers of shape ({count},): one class per sample"
         )
+
+
+def name_of(key: object) -> str:
+    """A key of the user's mapping as a name; any other key than a string by its text."""
+    return key if isinstance(key, str) else one_line(key)
 
 
 def names_of(where: str, count: int) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def join_parts(
                 saved, last = state, time.monotonic()
                 pause = max(_SECONDS, (last - before) / _SHARE)
     except BaseException:
-        if path is not None and state is not None and state is not saved:
+        if path is not None and state is not saved and state and state.table.sample_count:
             state.save(path, work)
         raise
     return state

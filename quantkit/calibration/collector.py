@@ -11,17 +11,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 import numpy as np
 
-from quantkit.calibration.batches import Batch, none_readable, readable_batches
+from quantkit.calibration.batches import Batch, fixed_batch, none_readable, readable_batches
 from quantkit.calibration.dataset import Dataset
 from quantkit.calibration.parts import Interval, Part
 from quantkit.calibration.statistics import RunningStatistics, observe
 from quantkit.calibration.table import CalibrationTable, format_digest, tool_version
 from quantkit.errors import CalibrationError, ConfigError, NonFiniteRangeError
+from quantkit.graph.channel_outputs import ChannelOutputs, output_names
 from quantkit.graph.ort_session import OrtSession
 from quantkit.graph.program import Array
 
@@ -39,6 +40,8 @@ class Collector:
     Attributes:
         session: Opened with ``threads=1``; every tensor is one of its outputs or inputs.
         tensors: Floating tensors; a graph input may be among them.
+        channels: Outputs of the session with tensors' minima, maxima and means per channel, where
+            it has such.
         model_digest: Of the source model, for the table.
         model_name: The model's name for people, for the table.
         exact: Count every value, not only the far tails and a sample of the rest.
@@ -51,6 +54,7 @@ class Collector:
     tensors: Sequence[str]
     model_digest: str
     model_name: str = ""
+    channels: Mapping[str, ChannelOutputs] = field(default_factory=dict)
     exact: bool = False
     batch_size: int = 1
     threads: int = 2
@@ -104,7 +108,6 @@ def collect_parts(
     chosen = dataset.take(range(first, stop))
     reached, part_began = 0, time.monotonic()
     run = _Pass(collector)
-    batch_size = collector.batch_size if run.can_batch else min(collector.batch_size, 1)
     with ThreadPoolExecutor(collector.threads, thread_name_prefix="quantkit-collect") as pool:
         pending: deque[tuple[Batch, Future[None]]] = deque()
         part_first = first
@@ -118,7 +121,7 @@ def collect_parts(
                 progress(reached, stop - first)
 
         try:
-            for batch in readable_batches(chosen, batch_size):
+            for batch in readable_batches(chosen, collector.batch_size):
                 pending.append((batch, pool.submit(run.add, batch)))
                 if len(pending) > collector.threads:
                     finish_oldest()
@@ -150,11 +153,7 @@ def sample_digest(arrays: Mapping[str, Array]) -> int:
 
 
 class _Pass:
-    """The statistics of one part, joined by several threads.
-
-    Attributes:
-        can_batch: Whether every tensor's first axis may be the batch.
-    """
+    """The statistics of one part, joined by several threads."""
 
     def __init__(self, collector: Collector) -> None:
         session = collector.session
@@ -171,13 +170,14 @@ class _Pass:
                     f"tensor {name!r} is {spec.dtype}; ranges are of floating tensors"
                 )
         self._collector = collector
-        self._lock = threading.Lock()
+        self._lock, self._totals = threading.Lock(), threading.Lock()
         self._inputs = [name for name, spec in inputs.items() if spec.dtype.kind == "f"]
-        self._fetches = [name for name in dict.fromkeys(collector.tensors) if name not in inputs]
-        self._statistics = {name: RunningStatistics() for name in [*self._inputs, *self._fetches]}
+        fetched = [name for name in dict.fromkeys(collector.tensors) if name not in inputs]
+        self._statistics = {name: RunningStatistics() for name in [*self._inputs, *fetched]}
+        self._fetches = [*fetched, *output_names(collector.channels)]
         self._samples, self._digest = 0, 0
-        shapes = [outputs[name].shape for name in self._fetches]
-        self.can_batch = not any(shape and isinstance(shape[0], int) for shape in shapes)
+        self._fixed = fixed_batch(session.inputs)
+        self._divides: bool | None = None
 
     def table(self, dataset: Dataset) -> CalibrationTable:
         """What was added so far."""
@@ -195,48 +195,79 @@ class _Pass:
     def add(self, batch: Batch) -> None:
         """Run one batch and join its statistics."""
         rows = len(next(iter(batch.arrays.values())))
-        run = self._collector.session.run
-        outputs = run(batch.arrays, self._fetches) if self._fetches else {}
-        if rows > 1 and any(not a.ndim or len(a) != rows for a in outputs.values()):
-            self._add_one_by_one(batch, rows)
+        if self._fetches and rows > 1 and not self._divides_by_samples(batch):
+            self._refuse_fixed_batch()
+            for row, sample in enumerate(batch.names):
+                feeds = {name: array[row : row + 1] for name, array in batch.arrays.items()}
+                self._observe(self._values(feeds), (sample,), whole=True)
         else:
-            for name in self._fetches:
-                self._add_tensor(name, outputs.pop(name), batch.names, whole=rows == 1)
-        for name in self._inputs:
-            self._add_tensor(name, batch.arrays[name], batch.names, whole=False)
+            self._observe(self._values(batch.arrays), batch.names, whole=rows == 1)
         digest = sum(
             sample_digest({name: array[row] for name, array in batch.arrays.items()})
             for row in range(len(batch.names))
         )
-        with self._lock:
+        with self._totals:
             self._samples += len(batch.names)
             self._digest += digest
 
-    def _add_one_by_one(self, batch: Batch, rows: int) -> None:
-        """For tensors whose first axis is not the batch."""
-        session = self._collector.session
-        if isinstance((session.inputs[0].shape or (None,))[0], int):
-            raise CalibrationError(
-                f"some tensors have no batch axis, and the model insists on batches of {rows}; "
-                "export it with a dynamic batch or a batch of 1"
-            )
-        for row, sample in enumerate(batch.names):
-            feeds = {name: array[row : row + 1] for name, array in batch.arrays.items()}
-            for name, array in session.run(feeds, self._fetches).items():
-                self._add_tensor(name, array, (sample,), whole=True)
+    def _values(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All tensors to observe, by name."""
+        values = self._collector.session.run(feeds, self._fetches) if self._fetches else {}
+        return values | {name: feeds[name] for name in self._inputs}
 
-    def _add_tensor(self, name: str, array: Array, samples: Sequence[str], *, whole: bool) -> None:
-        """Join the statistics of each sample; ``whole``: the array is all of one sample's."""
-        for row, sample in enumerate(samples):
-            part = array if whole else array[row : row + 1]
-            if not part.size:
-                continue
-            try:
-                found = observe(part, exact=self._collector.exact)
-            except NonFiniteRangeError as error:
-                raise NonFiniteRangeError(
-                    f"tensor {name!r} cannot be calibrated on sample {sample!r}: {error}; "
-                    "check the preprocessing and the float model"
-                ) from error
-            with self._lock:
-                self._statistics[name].add(found)
+    def _divides_by_samples(self, batch: Batch) -> bool:
+        """Whether the first axis of every tensor is the batch, found out by trying.
+
+        One sample and two are run: no other axis has length 1 and then 2. Where the batch is fixed
+        its length must do.
+        """
+        with self._lock:
+            if self._divides is None:
+                run = self._collector.session.run
+                self._divides = all(
+                    array.ndim > 0 and len(array) == rows
+                    for rows in ((self._fixed,) if self._fixed else (1, 2))
+                    for array in run(
+                        {name: array[:rows] for name, array in batch.arrays.items()}, self._fetches
+                    ).values()
+                )
+            return self._divides
+
+    def _refuse_fixed_batch(self) -> None:
+        if self._fixed:
+            raise CalibrationError(
+                f"some tensors have no batch axis, and the model insists on batches of "
+                f"{self._fixed}; export it with a dynamic batch or a batch of 1"
+            )
+
+    def _observe(self, arrays: dict[str, Array], samples: Sequence[str], *, whole: bool) -> None:
+        """Join the statistics of each sample and let go of the arrays, one after the other.
+
+        One thread at a time: counting is Python's work, which threads only hinder each other in,
+        while onnxruntime goes on beside it.
+
+        Args:
+            arrays: By tensor name; the tensors are taken out.
+            samples: Their names, in the order of the first axis.
+            whole: Whether each array is all of one sample's.
+        """
+        with self._lock:
+            for name, running in self._statistics.items():
+                array = arrays.pop(name)
+                own = self._collector.channels.get(name)
+                for row, sample in enumerate(samples):
+                    part = slice(None) if whole else slice(row, row + 1)
+                    if not array[part].size:
+                        continue
+                    known = None
+                    if own is not None:
+                        numbers = arrays[own.minimum], arrays[own.maximum], arrays[own.mean]
+                        known = (numbers[0][part], numbers[1][part], numbers[2][part])
+                    try:
+                        found = observe(array[part], exact=self._collector.exact, channels=known)
+                    except NonFiniteRangeError as error:
+                        raise NonFiniteRangeError(
+                            f"tensor {name!r} cannot be calibrated on sample {sample!r}: {error}; "
+                            "check the preprocessing and the float model"
+                        ) from error
+                    running.add(found)

@@ -3,7 +3,7 @@
 Ranges are decided in the tails, and counting the rest is most of the work. So tensors of up to
 :data:`CAP` values are counted whole; of a larger one every ``stride``-th value is, each for
 ``stride`` values, and then the far tails anew, from all values: on either side of 0 the outermost
-buckets that together hold at most 1/256 of the sampled values. What is counted depends on the
+buckets that together hold at most 1/128 of the sampled values. What is counted depends on the
 tensor's values alone.
 
 The stride has no common divisor with the number of values, hence none with the length of a row or
@@ -14,6 +14,7 @@ Counts come in runs ``(first bucket, counts)`` of consecutive buckets, so that n
 tens of thousands of buckets that no value of the tensor can be in.
 """
 
+from functools import lru_cache
 from math import gcd
 
 import numpy as np
@@ -26,8 +27,8 @@ from quantkit.calibration.histogram import (
     buckets_of,
 )
 
-CAP = 1 << 16
-_TAIL_SHARE = 1 << 8
+CAP = 1 << 14
+_TAIL_SHARE = 1 << 7
 _NEAR = 1 << 9  # buckets from the largest value down: nearly always enough to find the tail
 
 Runs = tuple[tuple[int, Int64Array], ...]
@@ -61,7 +62,7 @@ def count_sample_and_tails(x: Float32Array, minimum: float, maximum: float) -> R
     positive, negative = _halves(bucket_counts(buckets_of(x)[::stride]))
     few = -(-x.size // stride) // _TAIL_SHARE
     runs = []
-    for first, counts in (positive, negative):
+    for first, counts in (positive, negative) if negative[1].size or minimum < 0 else (positive,):
         start = first + _tail_start(counts, few)
         runs.append((first, counts[: start - first] * stride))
         edge = _inner_edge(start)
@@ -81,6 +82,7 @@ def _halves(counts: Int64Array) -> Runs:
     return (0, positive), (SIGN, negative)
 
 
+@lru_cache
 def sampling_stride(size: int) -> int:
     """The smallest stride that leaves at most :data:`CAP` of ``size`` values, coprime to it."""
     stride = max(1, -(-size // CAP))

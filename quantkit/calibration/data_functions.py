@@ -7,14 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO, cast
 
 from quantkit.calibration.spool import one_line
-from quantkit.errors import CalibrationError
+from quantkit.errors import CalibrationError, QuantkitError
 
 _NAMES = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _FUNCTION = re.compile(rf"(?P<module>.+\.py|{_NAMES}):(?P<function>{_NAMES})")
+
+_ONE_AT_A_TIME = RLock()
 
 
 def is_data_function(text: str) -> bool:
@@ -23,30 +26,54 @@ def is_data_function(text: str) -> bool:
 
 
 @contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Run code of the user's, which may raise anything, ``SystemExit`` included.
+
+    Args:
+        what: Went wrong: how the message begins.
+
+    Raises:
+        CalibrationError: For whatever is raised but ``KeyboardInterrupt``; one line.
+    """
+    try:
+        yield
+    except (QuantkitError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise CalibrationError(f"{what}: {type(error).__name__}: {one_line(error)}") from error
+
+
+@contextmanager
 def called(text: str) -> Iterator[Any]:
     """What the function returns, called without arguments.
 
-    The current folder (and a file's own) can be imported from while the context lasts, so that a
-    generator may still import.
+    While the context lasts, a generator may still import from the current folder (and a file's
+    own), and what is printed goes to ``sys.stderr``. One thread at a time: both are the process's.
 
     Raises:
         CalibrationError: It cannot be imported, is no function, or fails; one line says which.
     """
+    with _ONE_AT_A_TIME:
+        path, stdout = list(sys.path), sys.stdout
+        sys.stdout = None if sys.stderr is None else cast(TextIO, _Stderr())
+        try:
+            yield _result(text)
+        finally:
+            sys.path[:], sys.stdout = path, stdout
+
+
+def _result(text: str) -> Any:
     found = _FUNCTION.fullmatch(text)
     assert found is not None
     module_name, function_name = found["module"], found["function"]
-    before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
-    try:
-        try:
-            if module_name.endswith(".py"):
-                sys.path.insert(0, str(Path(module_name).resolve().parent))
-                module = _module_of_file(Path(module_name))
-            else:
-                module = importlib.import_module(module_name)
-        except (Exception, SystemExit) as error:  # the user's own code may raise anything
-            raise _failed(f"data {text!r}: {module_name!r} cannot be imported", error) from error
-        value: Any = module
+    with users_code(f"data {text!r}: {module_name!r} cannot be imported"):
+        if module_name.endswith(".py"):
+            sys.path.insert(0, str(Path(module_name).resolve().parent))
+            value: Any = _module_of_file(Path(module_name))
+        else:
+            value = importlib.import_module(module_name)
+    with users_code(f"data {text!r}: {function_name!r} cannot be had"):
         try:
             for name in function_name.split("."):
                 value = getattr(value, name)
@@ -54,17 +81,22 @@ def called(text: str) -> Iterator[Any]:
             raise CalibrationError(
                 f"data {text!r}: {module_name!r} has no {function_name!r}"
             ) from error
-        if not callable(value):
-            raise CalibrationError(
-                f"data {text!r}: {function_name!r} is a {type(value).__name__}, expected a function"
-            )
-        try:
-            result = value()
-        except (Exception, SystemExit) as error:
-            raise _failed(f"data {text!r}: {function_name}() failed", error) from error
-        yield result
-    finally:
-        sys.path[:] = before
+    if not callable(value):
+        raise CalibrationError(
+            f"data {text!r}: {function_name!r} is a {type(value).__name__}, expected a function"
+        )
+    with users_code(f"data {text!r}: {function_name}() failed"):
+        return value()
+
+
+class _Stderr:
+    """``sys.stderr`` in the place of ``sys.stdout``, which the user's code may close."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def close(self) -> None:
+        """Leave it open."""
 
 
 def _module_of_file(path: Path) -> ModuleType:
@@ -83,7 +115,3 @@ def _module_of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _failed(what: str, error: BaseException) -> CalibrationError:
-    return CalibrationError(f"{what}: {type(error).__name__}: {one_line(error)}")

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,10 @@ from quantkit.errors import (
 from quantkit.graph.program import Array, TensorSpec
 
 logger = logging.getLogger(__name__)
+
+# Of so many skipped samples one learns what is wrong.
+_TOLD = 5
+_SKIPPING = Lock()
 
 __all__ = ["DataSource", "Dataset", "Source", "open_dataset"]
 
@@ -50,6 +55,7 @@ class Source(Protocol):
 
         Raises:
             UnreadableSampleError: This sample is damaged; others may be sound.
+            CalibrationError: The data changed since they were opened: they are no longer the same.
         """
 
 
@@ -113,6 +119,7 @@ class Dataset:
         Raises:
             UnreadableSampleError: Unreadable, and ``strict``; or of another shape than the input.
             NonFiniteRangeError: It holds NaN or infinity.
+            CalibrationError: Its file was removed or cut since the data were opened.
         """
         name = self.sample_names[index]
         try:
@@ -120,11 +127,26 @@ class Dataset:
         except UnreadableSampleError as error:
             if self.strict:
                 raise
-            if name not in self.skipped:
-                logger.warning("skipped: %s", error)
-            self.skipped[name] = str(error)
+            self.skip(name, str(error))
             return None
         return {spec.name: _fitted(arrays[spec.name], spec, name) for spec in self.inputs}
+
+    def skip(self, name: str, reason: str) -> None:
+        """Record that a sample cannot be read, and warn of it: once, and of the first 5 only."""
+        with _SKIPPING:
+            if name in self.skipped:
+                return
+            self.skipped[name] = reason
+            is_told = len(self.skipped) <= _TOLD
+        if is_told:
+            logger.warning("skipped: %s", reason)
+
+    def tell_skipped(self) -> None:
+        """Warn of how many more samples were skipped than :meth:`skip` warned of: at the end."""
+        more = len(self.skipped) - _TOLD
+        if more > 0:
+            kind = "samples" if self.preprocessing is None else "pictures"
+            logger.warning("... and %d more of %d %s skipped", more, len(self), kind)
 
 
 def open_dataset(
@@ -133,6 +155,7 @@ def open_dataset(
     *,
     preprocessing: Preprocessing | None,
     num_samples: int | None = None,
+    default_samples: int | None = None,
     strict: bool = False,
 ) -> Dataset:
     """Find out what ``source`` is and describe its samples; nothing is decoded yet.
@@ -147,7 +170,9 @@ def open_dataset(
         preprocessing: For pictures; arrays are taken as they are.
         num_samples: How many samples, evenly spaced through the data; of a stream (a reader, an
             iterable that is no list) the first ones, and no more are asked of it. None: all.
-        strict: Whether an unreadable picture is an error instead of being skipped.
+        default_samples: At most how many where ``num_samples`` is None. None: all.
+        strict: Whether an unreadable picture is an error instead of being skipped; also an
+            unreadable sub-folder, and an entry that is no regular file.
 
     Raises:
         CalibrationError: No such file, an unknown kind of data, damaged or unsafe, or it does not
@@ -157,13 +182,13 @@ def open_dataset(
     """
     if num_samples is not None and num_samples < 1:
         raise ConfigError(f"the number of samples must be at least 1, got {num_samples}")
-    opened = open_source(source, inputs, preprocessing, most=num_samples)
+    most = default_samples if num_samples is None else num_samples
+    opened = open_source(source, inputs, preprocessing, most=most, strict=strict)
     count = len(opened.names)
     if num_samples is not None and num_samples > count:
         logger.warning("%d samples asked for, the data hold %d: all are used", num_samples, count)
-        num_samples = None
     # The same pictures as `files[i * len(files) // count]`, the usual evenly spaced choice.
-    wanted = count if num_samples is None else num_samples
+    wanted = count if most is None else min(most, count)
     positions = tuple(index * count // wanted for index in range(wanted))
     whole = Dataset(
         source=opened,

@@ -2,6 +2,9 @@
 
 import logging
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +18,8 @@ _SECONDS_TO_CONNECT = 10
 def local_processes(workers: int) -> Iterator[Executor]:
     """Processes of this machine; unfinished tasks are dropped at the end.
 
+    The processes leave interruptions to this one, and end when it ends, however that comes.
+
     Args:
         workers: How many.
 
@@ -23,19 +28,34 @@ def local_processes(workers: int) -> Iterator[Executor]:
     """
     if workers < 1:
         raise ConfigError(f"the number of workers must be at least 1, got {workers}")
+    others = multiprocessing.active_children()
     # A forked process would inherit the locks of threads that it does not have.
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_be_silent
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
     )
     try:
         yield pool
+    except BaseException:  # nobody waits for what is under way
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _be_silent() -> None:
-    """What a worker would warn of reaches the user with its part."""
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of its processes
+    # What a worker would warn of reaches the user with its part.
     logging.getLogger("quantkit").setLevel(logging.ERROR)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
@@ -54,9 +74,12 @@ def dask_cluster(address: str) -> Iterator[Executor]:
         raise ConfigError(
             "a Dask cluster needs the package distributed; install quantkit with its extra 'dask'"
         ) from error
+    # What goes wrong is told in one line here.
+    for name in ("distributed", "asyncio", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         client = Client(address, timeout=_SECONDS_TO_CONNECT)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a malformed address leads to errors of several kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"no Dask scheduler answers at {address!r} ({reason}); give an address such as "

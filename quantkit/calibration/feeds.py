@@ -1,8 +1,9 @@
 """Feeds: dicts of arrays as onnxruntime is fed, from a list, a stream or a calibration reader."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from itertools import count as numbers
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,12 +16,16 @@ from quantkit.calibration.arrays import (
     count_of,
     lacks_batch_axis,
     matched,
+    name_of,
     names_of,
     refuse_empty,
 )
-from quantkit.calibration.spool import ByteStore, one_line, spooled, stamp_of
-from quantkit.errors import CalibrationError, QuantkitError
+from quantkit.calibration.data_functions import users_code
+from quantkit.calibration.spool import ByteStore, spooled, stamp_of
+from quantkit.errors import CalibrationError
 from quantkit.graph.program import Array, TensorSpec
+
+_END = object()
 
 _Place = tuple[int, tuple[int, ...], np.dtype[Any]]
 
@@ -77,17 +82,17 @@ def open_feeds(
     """
     layout: dict[str, list[_Place]] = {spec.name: [] for spec in inputs}
     columns: dict[str, Rows]
-    if isinstance(feeds, list | tuple):
-        kept: dict[str, list[Array]] = {spec.name: [] for spec in inputs}
-        for sample in _samples(feeds, inputs, where):
-            for name, row in sample.items():
-                kept[name].append(row)
-                layout[name].append((0, row.shape, row.dtype))
-        columns = dict(kept)
-    else:
-        chunks = _chunks(islice(_samples(feeds, inputs, where), most), layout)
-        store = spooled(chunks, "the data of " + where)
-        columns = {name: SpooledRows(store, tuple(places)) for name, places in layout.items()}
+    with closing(_samples(feeds, inputs, where)) as samples:
+        if isinstance(feeds, list | tuple):
+            kept: dict[str, list[Array]] = {spec.name: [] for spec in inputs}
+            for sample in samples:
+                for name, row in sample.items():
+                    kept[name].append(row)
+                    layout[name].append((0, row.shape, row.dtype))
+            columns = dict(kept)
+        else:
+            store = spooled(_chunks(islice(samples, most), layout), "the data of " + where)
+            columns = {name: SpooledRows(store, tuple(places)) for name, places in layout.items()}
     count = len(next(iter(columns.values())))
     refuse_empty(count, "the data of " + where)
     facts = (
@@ -98,42 +103,54 @@ def open_feeds(
 
 def _samples(
     feeds: FeedReader | Iterable[Mapping[str, Any]], inputs: Sequence[TensorSpec], where: str
-) -> Iterator[dict[str, Array]]:
+) -> Generator[dict[str, Array], None, None]:
     specs = {spec.name: spec for spec in inputs}
-    for number, feed in enumerate(_items(feeds, where)):
-        if not isinstance(feed, Mapping):
-            raise CalibrationError(
-                f"item {number} of the data is a {type(feed).__name__}, "
-                "expected a dict of arrays by input name"
-            )
-        item = f"item {number}"
-        arrays: dict[str, Array] = {}
-        for name, key in matched(feed, inputs, item).items():
-            array = array_of(feed[key], name, item)
-            arrays[name] = (
-                array[np.newaxis] if lacks_batch_axis(array.shape, specs[name]) else array
-            )
-        for index in range(count_of({name: array.shape for name, array in arrays.items()}, item)):
-            yield {name: array[index] for name, array in arrays.items()}
+    with closing(_items(feeds, where)) as items:
+        for number, feed in enumerate(items):
+            item = f"item {number}"
+            if not isinstance(feed, Mapping):
+                raise CalibrationError(
+                    f"{item} of the data is a {type(feed).__name__}, "
+                    "expected a dict of arrays by input name"
+                )
+            with users_code(f"the names of {item} cannot be had"):
+                keys = {name_of(key): key for key in feed}
+            arrays: dict[str, Array] = {}
+            for name, found in matched(keys, inputs, item).items():
+                with users_code(f"{found} of {item} cannot be had"):
+                    value = feed[keys[found]]
+                array = array_of(value, name, item)
+                arrays[name] = (
+                    array[np.newaxis] if lacks_batch_axis(array.shape, specs[name]) else array
+                )
+            shapes = {name: array.shape for name, array in arrays.items()}
+            for index in range(count_of(shapes, item)):
+                yield {name: array[index] for name, array in arrays.items()}
 
 
 def _items(
     feeds: FeedReader | Iterable[Mapping[str, Any]], where: str
-) -> Iterator[Mapping[str, Any]]:
-    number = 0
+) -> Generator[object, None, None]:
+    """What the user gives, one after the other; None ends it only where a reader returns it."""
+    with users_code(f"item 0 of {where} cannot be had"):
+        rest = feeds if isinstance(feeds, FeedReader) else iter(feeds)
     try:
-        following = (
-            feeds.get_next if isinstance(feeds, FeedReader) else partial(next, iter(feeds), None)
-        )
-        while (item := following()) is not None:
+        for number in numbers():
+            with users_code(f"item {number} of {where} cannot be had"):
+                item: object
+                if isinstance(rest, FeedReader):
+                    item = rest.get_next()
+                    item = _END if item is None else item
+                else:
+                    item = next(rest, _END)
+            if item is _END:
+                return
             yield item
-            number += 1
-    except QuantkitError:
-        raise
-    except Exception as error:  # the user's own code may raise anything
-        raise CalibrationError(
-            f"item {number} of {where} cannot be had: {type(error).__name__}: {one_line(error)}"
-        ) from error
+    finally:
+        # Left to Python, it would end later, and its errors be printed as a traceback.
+        if isinstance(rest, Generator):
+            with users_code(f"{where} failed when it was closed"):
+                rest.close()
 
 
 def _chunks(

@@ -103,13 +103,15 @@ def bucket_counts(buckets: BucketArray) -> Int64Array:
         counts = np.bincount(buckets)
     else:
         counts = np.zeros(BUCKETS, np.int64)
-        widened = np.empty(_CHUNK, np.intp)
+        widened, used = np.empty(_CHUNK, np.intp), 0
         for start in range(0, buckets.size, _CHUNK):
             part = buckets[start : start + _CHUNK]
             indices = widened[: part.size]
             indices[...] = part
             found = np.bincount(indices)
             counts[: found.size] += found
+            used = max(used, found.size)
+        counts = counts[:used]
     if counts.size > SIGN:
         counts[0] += counts[SIGN]
         counts[SIGN] = 0

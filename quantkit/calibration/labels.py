@@ -2,16 +2,18 @@
 
 import csv
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quantkit.calibration.array_files import HEADER_DAMAGE
+from quantkit.calibration.array_files import read_whole
 from quantkit.calibration.dataset import Dataset
+from quantkit.calibration.spool import one_line
 from quantkit.errors import CalibrationError
 
 _SHOWN = 3
+_MOST_DIGITS = 18
+_KINDS = "give a .csv with the header file,label, an .npy of integers, or a folder of class folders"
 
 
 def read_labels(dataset: Dataset, source: str | Path | None) -> npt.NDArray[np.int64]:
@@ -32,20 +34,22 @@ def read_labels(dataset: Dataset, source: str | Path | None) -> npt.NDArray[np.i
     if source is None:
         return dataset.labels if dataset.labels is not None else _own_folders(dataset)
     path = Path(source)
-    if not path.exists():
-        raise CalibrationError(f"labels {str(path)!r} do not exist")
-    if path.is_dir():
-        names = [entry.name for entry in path.iterdir() if entry.is_dir()]
-        return labels_of_folders(dataset.sample_names, names, str(path))
+    try:
+        if source == "" or not path.exists():
+            raise CalibrationError(f"labels {str(source)!r} do not exist")
+        if path.is_dir():
+            names = [entry.name for entry in path.iterdir() if entry.is_dir()]
+            return labels_of_folders(dataset.sample_names, names, str(path))
+        if not path.is_file():
+            raise CalibrationError(f"labels {str(path)!r} are no regular file; {_KINDS}")
+    except OSError as error:
+        raise _unreadable(path, error) from error
     match path.suffix.lower():
         case ".csv":
             return _matched(dataset.sample_names, _read_csv(path), path)
         case ".npy":
             return _read_npy(dataset, path)
-    raise CalibrationError(
-        f"labels {str(path)!r}: give a .csv with the header file,label, an .npy of integers, "
-        "or a folder of class folders"
-    )
+    raise CalibrationError(f"labels {str(path)!r}: {_KINDS}")
 
 
 def labels_of_folders(
@@ -59,7 +63,7 @@ def labels_of_folders(
         CalibrationError: A sample lies in none of the folders.
     """
     classes = sorted(set(classes))
-    numbered = all(name.isdecimal() for name in classes)
+    numbered = all(_is_class_number(name) for name in classes)
     label_of = {name: int(name) if numbered else index for index, name in enumerate(classes)}
     folders = [PurePosixPath(name).parts[0] if "/" in name else None for name in sample_names]
     strays = [
@@ -96,7 +100,7 @@ def _read_csv(path: Path) -> dict[str, int]:
                     "expected the header file,label"
                 )
             for row in reader:
-                if not (row["label"] or "").strip().isdecimal():
+                if not _is_class_number((row["label"] or "").strip()):
                     raise CalibrationError(
                         f"labels {str(path)!r}, line {reader.line_num}: {row['label']!r} "
                         "is no class number"
@@ -108,7 +112,7 @@ def _read_csv(path: Path) -> dict[str, int]:
                         f"{labels[name]} and {label}"
                     )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CalibrationError(f"labels {str(path)!r} cannot be read: {error}") from error
+        raise _unreadable(path, error) from error
     return labels
 
 
@@ -140,9 +144,9 @@ def _matched(
 
 def _read_npy(dataset: Dataset, path: Path) -> npt.NDArray[np.int64]:
     try:
-        labels: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, *HEADER_DAMAGE) as error:
-        raise CalibrationError(f"labels {str(path)!r} cannot be read: {error}") from error
+        labels = read_whole(path, "")
+    except CalibrationError as error:
+        raise CalibrationError(f"labels: {error}") from error
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise CalibrationError(
             f"labels {str(path)!r} are {labels.dtype} of shape {labels.shape}, "
@@ -157,6 +161,15 @@ def _read_npy(dataset: Dataset, path: Path) -> npt.NDArray[np.int64]:
     raise CalibrationError(
         f"labels {str(path)!r} do not match the data: {len(labels)} labels for {total} samples"
     )
+
+
+def _is_class_number(text: str) -> bool:
+    """Whether a text is a number that int64 surely holds."""
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
+
+
+def _unreadable(path: Path, error: Exception) -> CalibrationError:
+    return CalibrationError(f"labels {str(path)!r} cannot be read: {one_line(error)}")
 
 
 def _some(names: list[str]) -> str:

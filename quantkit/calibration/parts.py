@@ -5,7 +5,7 @@ of the data each. Joining is exact, so neither their number nor their order show
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 from dataclasses import dataclass
 
 from quantkit.calibration.table import CalibrationTable
@@ -89,6 +89,11 @@ def parts_of_workers(
         raise CalibrationError(
             f"a worker ended abruptly, perhaps for lack of memory ({error}); what the others have "
             "finished is kept: go on with --resume, and with fewer workers"
+        ) from error
+    except CancelledError as error:
+        raise CalibrationError(
+            "the executor has dropped its tasks (has the cluster gone away?); what is finished is "
+            "kept: go on with --resume"
         ) from error
     except Exception as error:  # whatever a foreign executor or a missing module leads to
         reason = " ".join(str(error).split())

@@ -12,10 +12,10 @@ from threading import Lock
 from typing import BinaryIO, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from quantkit.calibration.preprocessing import Preprocessing, preprocess, resolve
-from quantkit.calibration.spool import one_line, stamp_of
+from quantkit.calibration.spool import FileBytes, one_line, stamp_of
 from quantkit.errors import ConfigError, UnreadableSampleError
 from quantkit.graph.program import Array, TensorSpec
 
@@ -58,6 +58,14 @@ class PictureFiles(Protocol):
 
         Raises:
             OSError: They cannot be read; or one of zlib's and zipfile's errors.
+            CalibrationError: See :meth:`check`.
+        """
+
+    def check(self, index: int) -> None:
+        """What tells a picture that is damaged from one that changed since it was listed.
+
+        Raises:
+            CalibrationError: Its file is gone, or shorter than when the data were opened.
         """
 
 
@@ -68,10 +76,22 @@ class FolderFiles:
     Attributes:
         folder: The root.
         names: Paths below it.
+        sizes: In bytes, when they were listed.
     """
 
     folder: Path
     names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, folder: Path, names: Sequence[str]) -> "FolderFiles":
+        """The files as they are now.
+
+        Raises:
+            OSError: One cannot be looked at.
+        """
+        sizes = tuple((folder / name).stat().st_size for name in names)
+        return cls(folder, tuple(names), sizes)
 
     @property
     def stamp(self) -> str:
@@ -85,6 +105,10 @@ class FolderFiles:
     def open(self, index: int) -> BinaryIO:
         """See :class:`PictureFiles`."""
         return (self.folder / self.names[index]).open("rb")
+
+    def check(self, index: int) -> None:
+        """See :class:`PictureFiles`."""
+        FileBytes(self.folder / self.names[index], self.sizes[index]).check()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,13 +146,18 @@ class PictureSource:
         Raises:
             UnreadableSampleError: It cannot be decoded, or claims more pixels than
                 ``PIL.Image.MAX_IMAGE_PIXELS``; the message has the reason.
+            CalibrationError: Its file was removed or cut since the data were opened.
         """
         try:
             with self.files.open(index) as file, _opened(file) as picture:
                 decoded = decode(picture, grey=len(self.preprocessing.mean) == 1)
         except _DAMAGE as error:
+            self.files.check(index)
+            # Pillow's own text shows the file object.
+            is_none = isinstance(error, UnidentifiedImageError)
+            reason = "it is no picture that Pillow can read" if is_none else one_line(error)
             raise UnreadableSampleError(
-                f"picture {self.files.place(index)!r} cannot be read: {one_line(error)}"
+                f"picture {self.files.place(index)!r} cannot be read: {reason}"
             ) from error
         return {self.input_name: preprocess(decoded, self.preprocessing)}
 

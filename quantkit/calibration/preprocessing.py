@@ -35,6 +35,8 @@ _FILTERS = {
 # The share of a picture that each fit keeps unless told otherwise.
 _CROPS: Mapping[str, float] = MappingProxyType({"crop": 0.875, "stretch": 1.0, "pad": 1.0})
 _CHANNEL_COUNTS = (1, 3)
+# In pixels; three channels of that height and width are 0.8 GB.
+_LARGEST_SIDE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Preprocessing:
     Attributes:
         mean: Subtracted, in units of the 0..255 pixel values; one value for all channels or one
             per channel, in the network's channel order.
-        std: Divided by after that; same unit, length and order as ``mean``.
+        std: Divided by after that; same unit and order as ``mean``. Where one of the two has a
+            single value and the other three, it is repeated.
         resize: Pillow's filter: "nearest", "box", "bilinear", "hamming", "bicubic" or "lanczos";
             all but "nearest" with antialias.
         fit: "crop", "stretch" or "pad".
@@ -62,7 +65,7 @@ class Preprocessing:
         layout: "NCHW" or "NHWC"; None: what the model's input says.
         channel_order: "RGB" or "BGR", without meaning for grey networks; None: what the model's
             metadata say (:mod:`quantkit.calibration.image_metadata`), otherwise RGB.
-        size: Height and width in pixels; None: what the model's input says.
+        size: Height and width in pixels, up to 8192; None: what the model's input says.
     """
 
     mean: tuple[float, ...]
@@ -75,12 +78,15 @@ class Preprocessing:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.mean) not in _CHANNEL_COUNTS or len(self.mean) != len(self.std):
+        if not {len(self.mean), len(self.std)} <= {*_CHANNEL_COUNTS}:
             raise ConfigError(
                 f"mean and std need 1 or 3 values each, got {len(self.mean)} and {len(self.std)}"
             )
         if not np.isfinite([*self.mean, *self.std]).all() or min(self.std) <= 0:
             raise ConfigError(f"mean must be finite and std > 0, got {self.mean} and {self.std}")
+        if len(self.mean) != len(self.std):
+            object.__setattr__(self, "mean", self.mean * (3 // len(self.mean)))
+            object.__setattr__(self, "std", self.std * (3 // len(self.std)))
         if self.resize not in _FILTERS:
             raise ConfigError(
                 f"unknown resize filter {self.resize!r}; known: {', '.join(_FILTERS)}"
@@ -93,8 +99,12 @@ class Preprocessing:
             raise ConfigError(f"layout is NCHW or NHWC, got {self.layout!r}")
         if self.channel_order not in (None, "RGB", "BGR"):
             raise ConfigError(f"channel order is RGB or BGR, got {self.channel_order!r}")
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
-            raise ConfigError(f"size is a height and a width of at least 1 pixel, got {self.size}")
+        if self.size is not None and (
+            len(self.size) != 2 or not 1 <= min(self.size) <= max(self.size) <= _LARGEST_SIDE
+        ):
+            raise ConfigError(
+                f"size is a height and a width of 1 to {_LARGEST_SIDE} pixels, got {self.size}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -156,7 +166,7 @@ def named(preprocessing: Preprocessing | str | None) -> Preprocessing | None:
 def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
     """Fill in layout, size and number of channels from the model's input, and what is left open.
 
-    What ``preprocessing`` says itself wins over the model.
+    What ``preprocessing`` says itself wins over the model, but for a size that is fixed there.
 
     Args:
         preprocessing: As the user asked for it.
@@ -166,7 +176,7 @@ def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
         Preprocessing without None, and with a mean and std per channel of the network.
 
     Raises:
-        ConfigError: The input is no picture, or leaves open what the options leave open too.
+        ConfigError: The input is no picture, of another size, or leaves open what the options do.
     """
     shape = spec.shape or ()
     if len(shape) != 4:
@@ -189,6 +199,11 @@ def resolve(preprocessing: Preprocessing, spec: TensorSpec) -> Preprocessing:
                 "give the size of the pictures (--size 224x224)"
             )
         size = (height, width)
+    elif any(isinstance(d, int) and d != s for d, s in zip((height, width), size, strict=True)):
+        raise ConfigError(
+            f"input {spec.name!r} is {_text((height, width))}, but the pictures' size is to be "
+            f"{_text(size)}; leave out the size (--size)"
+        )
     count = channels if isinstance(channels, int) else 3
     resolved = replace(
         preprocessing,

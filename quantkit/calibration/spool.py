@@ -33,6 +33,7 @@ class ByteStore(Protocol):
         Raises:
             EOFError: There are fewer.
             OSError: They cannot be read.
+            CalibrationError: The file changed since the data were opened.
         """
 
 
@@ -45,14 +46,52 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileBytes:
-    """A file by name, opened for each read."""
+    """A file by name, opened for each read.
+
+    Attributes:
+        path: The file.
+        size: In bytes, when the data were opened.
+    """
 
     path: Path
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileBytes":
+        """The file as it is now.
+
+        Raises:
+            OSError: It cannot be looked at.
+        """
+        return cls(path, path.stat().st_size)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """See :class:`ByteStore`."""
-        with self.path.open("rb", buffering=0) as file:
-            return _read(file.fileno(), offset, size)
+        """See :class:`ByteStore`, and :meth:`check`."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                return _read(file.fileno(), offset, size)
+        except (OSError, EOFError):
+            self.check()
+            raise
+
+    def check(self) -> None:
+        """Whether the file still is what it was: what tells changed data from damaged ones.
+
+        Raises:
+            CalibrationError: It is gone, or shorter than when the data were opened.
+        """
+        try:
+            size = self.path.stat().st_size
+        except OSError:
+            state = "it is gone"
+        else:
+            if size >= self.size:
+                return
+            state = f"it has {size:,} bytes, {self.size:,} when the data were opened"
+        raise CalibrationError(
+            f"{str(self.path)!r} changed while it was read: {state}; "
+            "put the data back and start again"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -143,9 +182,15 @@ def stamp_of(texts: Iterable[str], files: Iterable[Path] = ()) -> str:
     return digest.hexdigest()
 
 
-def one_line(error: BaseException) -> str:
-    """An error's text on one line, or its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+def one_line(value: object) -> str:
+    """An error's (or any object's) text on one line, or its type where it has none."""
+    try:
+        text = str(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the user's own classes may raise anything
+        text = ""
+    return " ".join(text.split()) or type(value).__name__
 
 
 def _read(descriptor: int, offset: int, size: int) -> bytes:

@@ -26,6 +26,7 @@ from quantkit.graph.program import Array
 # that the sum over 2^22 samples stays below 2^62.
 LARGEST_MEAN = 2.0**40
 _ONE = 2.0**32
+_ZERO = np.float32(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,31 +216,46 @@ def statistics_of_sample(array: Array, *, exact: bool = True) -> TensorStatistic
     return running.result()
 
 
-def observe(array: Array, *, exact: bool) -> Observation:
+def observe(
+    array: Array, *, exact: bool, channels: tuple[Array, Array, Array] | None = None
+) -> Observation:
     """Look at one tensor in one sample.
 
-    A channel's mean is its float32 sum (pairwise, as NumPy adds) over its number of values, clamped
-    to ±2^40 and rounded to a multiple of 2^-32, half to even.
+    A channel's mean is taken in float32, clamped to ±2^40 and rounded to a multiple of 2^-32, half
+    to even.
 
     Args:
         array: Any floating dtype, not empty, with its batch axis. Channels are axis 1 from rank 3
             on, the last axis for rank 2, and unknown below.
         exact: Whether all values are counted, or a sample and the far tails.
+        channels: Minimum, maximum and mean over all axes but the first two, float32, of shape
+            (first axis, C) but for axes of length 1, where they are known already.
 
     Raises:
         NonFiniteRangeError: NaN or infinity (or a value beyond float32).
     """
-    with np.errstate(over="ignore"):  # an infinity is refused below
-        x = np.ascontiguousarray(array, np.float32)
-    rows = _rows_per_channel(x) if x.ndim >= 2 else x.reshape(1, -1)
+    x = _as_float32(array)
+    if channels is not None and np.isfinite(channels[2]).all():
+        low, high = channels[0].min(axis=0), channels[1].max(axis=0)
+        mean = channels[2].reshape(channels[0].shape).mean(axis=0, dtype=np.float64)
+    else:  # a mean that is not finite may be that of NaN, which comparisons pass over
+        rows = _rows_per_channel(x) if x.ndim >= 2 else x.reshape(1, -1)
+        low, high, mean = rows.min(axis=1), rows.max(axis=1), _means(rows)
     # Adding 0 turns -0.0 into 0.0; which of the two a minimum finds depends on the order.
-    low, high = rows.min(axis=1) + np.float32(0), rows.max(axis=1) + np.float32(0)
-    minimum, maximum = float(low.min()), float(high.max())
+    low, high = low + _ZERO, high + _ZERO
+    minimum, maximum = float(np.minimum.reduce(low)), float(np.maximum.reduce(high))
     if not (isfinite(minimum) and isfinite(maximum)):
         raise NonFiniteRangeError("it holds NaN" if np.isnan(x).any() else "it holds infinity")
     runs = count_all(x) if exact else count_sample_and_tails(x, minimum, maximum)
-    channels = (low, high, *_fixed_point(_means(rows))) if x.ndim >= 2 else ()
-    return Observation(minimum, maximum, x.size, runs, channels)
+    known = (low, high, *_fixed_point(mean)) if x.ndim >= 2 else ()
+    return Observation(minimum, maximum, x.size, runs, known)
+
+
+def _as_float32(array: Array) -> Float32Array:
+    if array.dtype == np.float32:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore"):  # an infinity is refused
+        return np.ascontiguousarray(array, np.float32)
 
 
 def _rows_per_channel(x: Float32Array) -> Float32Array:
@@ -249,8 +265,7 @@ def _rows_per_channel(x: Float32Array) -> Float32Array:
 
 
 def _means(rows: Float32Array) -> Float64Array:
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums: Float64Array = rows.sum(axis=1).astype(np.float64)
+    sums: Float64Array = np.einsum("ij->i", rows).astype(np.float64)  # never warns
     if not np.isfinite(sums).all():  # beyond float32
         sums = rows.sum(axis=1, dtype=np.float64)
     return np.divide(sums, rows.shape[1])

@@ -180,7 +180,7 @@ def _read(path: Path) -> CalibrationTable:
             "update quantkit, or calibrate again"
         )
     statistics = unpack(metadata["tensors"], arrays)
-    exact = bool(metadata["exact"])
+    exact = bool(metadata.get("exact", True))  # sampling came later
     for name, found in statistics.items():
         if exact and found.histogram.total != found.count:
             raise ValueError(f"the histogram of tensor {name!r} does not add up")

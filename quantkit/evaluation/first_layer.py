@@ -60,15 +60,33 @@ class FirstLayer:
 
     def misfit(self, mean: Float64Array, variance: float) -> float:
         """Median over the channels of the divergence from training (module docstring)."""
+        predicted = variance * self._picture_gain()
+        ratio = np.maximum(predicted / self.trained.std**2, _LEAST_RATIO)
+        return float(np.median((ratio + self.z(mean) ** 2 - 1 - np.log(ratio)) / 2))
+
+    def spread(self, variance: float) -> tuple[float, float]:
+        """Between what the output's standard deviation lies, in units of training's.
+
+        Medians over the channels; nothing is known of the input but its variance. At least: the
+        smaller of what independent values and pictures give. At most: the values of every window
+        move together, each in the direction of its weight.
+        """
+        flat = self.weight.reshape(len(self.weight), -1)
+        least = np.sqrt(np.minimum(self._picture_gain(), (flat**2).sum(axis=1)))
+        found = (np.median(gain / self.trained.std) for gain in (least, np.abs(flat).sum(axis=1)))
+        low, high = (float(gain) * variance**0.5 for gain in found)
+        return low, high
+
+    def _picture_gain(self) -> Float64Array:
+        """``w' R w``: a picture's variance behind the layer over that before it, (M,)."""
         outputs, channels, height, width = self.weight.shape
         rows, columns = (axis.reshape(-1) for axis in np.mgrid[:height, :width])
         distance = np.hypot(rows[:, None] - rows, columns[:, None] - columns)
         colours = np.where(np.eye(channels, dtype=bool), 1.0, COLOUR_CORRELATION)
         correlation = np.kron(colours, PIXEL_CORRELATION**distance)
         flat = self.weight.reshape(outputs, -1)
-        predicted = variance * np.einsum("ci,ij,cj->c", flat, correlation, flat)
-        ratio = np.maximum(predicted / self.trained.std**2, _LEAST_RATIO)
-        return float(np.median((ratio + self.z(mean) ** 2 - 1 - np.log(ratio)) / 2))
+        gain: Float64Array = np.einsum("ci,ij,cj->c", flat, correlation, flat)
+        return gain
 
 
 def first_layer(prepared: Prepared, name: str) -> FirstLayer | None:

@@ -5,6 +5,10 @@ layer answers to the data; its BatchNormalization says how it answered to the tr
 divergence (``first_layer.misfit``) is computed for the data as they are and as each preset would
 have made them, and for colours in either order.
 
+Scale is judged also where the data are no ordinary pictures: a network that typical photographs fit
+by one preset takes pictures, which lie between what that preset makes of 0 and 255 and reach over a
+good part of it; of another's data at least their variance says something (``FirstLayer.spread``).
+
 All limits are set so that data of the right kind pass, also few and unusual ones: no warning does
 not prove that the data are right.
 """
@@ -17,7 +21,7 @@ import numpy.typing as npt
 
 from quantkit.calibration.histogram import representatives
 from quantkit.calibration.preprocessing import PRESETS, Preprocessing
-from quantkit.calibration.statistics import TensorStatistics
+from quantkit.calibration.statistics import ChannelStatistics, TensorStatistics
 from quantkit.calibration.table import CalibrationTable
 from quantkit.evaluation.first_layer import FirstLayer, first_layer
 from quantkit.graph.program import Program
@@ -36,8 +40,17 @@ _COLOUR_MISFIT, _COLOUR_BETTER = 0.15, 3.0
 _FAR = 4.0
 # Pictures for which the reasoning holds: mean and standard deviation of their pixel values, and by
 # how much red exceeds blue on average.
-_PIXEL_MEAN, _PIXEL_STD, _RED_OVER_BLUE = (60.0, 180.0), (45.0, 90.0), (5.0, 40.0)
+_PIXEL_MEAN, _PIXEL_STD, _RED_OVER_BLUE = (60.0, 180.0), (45.0, 90.0), (8.0, 30.0)
 _COLOURS = 3
+# What the preset normalizes by is the mean and the standard deviation of ImageNet's photographs.
+_PHOTOGRAPH = PRESETS["imagenet"]
+# A preset is the right one where their misfit is the smallest by this factor.
+_CLEARLY = 2.0
+# Pixel values: pictures together reach over more than the first, and none of them beyond 0 to 255
+# by as much as the second.
+_NARROW, _BEYOND = 26.0, 204.0
+# Data that are no pictures: spread in the first layer, in units of training's.
+_LEAST_SPREAD, _MOST_SPREAD = 0.15, 5.0
 # By preset, for arrays; x is the pixel value.
 _FORMULAS = {
     "imagenet": "ImageNet's (x / 255 - mean) / std",
@@ -145,6 +158,8 @@ def _misfed(layer: FirstLayer, name: str, table: CalibrationTable) -> Iterator[s
     channels = None if statistics is None else statistics.channels
     if statistics is None or channels is None or channels.channels != layer.weight.shape[1]:
         return
+    if statistics.minimum == statistics.maximum:  # told already
+        return
     mean = channels.means(statistics.sample_count)
     far = float(np.median(np.abs(layer.z(mean))))
     pictures = _pictures(statistics, mean, table.preprocessing)
@@ -165,24 +180,72 @@ def _misfed(layer: FirstLayer, name: str, table: CalibrationTable) -> Iterator[s
                 f"layer {layer.node.name!r} far better (misfit {found[better]:.2g} instead of "
                 f"{misfit:.2g})"
             )
-    if better is None and far > _FAR:
+    reason = None
+    if better is None:
+        reason = _other_scale(layer, statistics, channels)
+        if far > _FAR:
+            reason = f"the means there are {far:.3g} standard deviations off"
+    if reason is not None:
         yield (
             f"input {name!r} holds values from {statistics.minimum:.4g} to "
-            f"{statistics.maximum:.4g}, far from what the network was trained on: the means in its "
-            f"first layer {layer.node.name!r} are {far:.3g} standard deviations off; check how the "
-            "data are scaled"
+            f"{statistics.maximum:.4g}, far from what its first layer {layer.node.name!r} was "
+            f"trained on: {reason}; check how the data are scaled"
         )
     if pictures is not None and trusted and pictures.have_ordinary_colours:
         how = pictures.made_by if better is None else PRESETS[better]
         now, reversed_ = (pictures.colour_misfit(layer, how, step) for step in (1, -1))
         if now > _COLOUR_MISFIT and reversed_ * _COLOUR_BETTER < now:
             other = "RGB" if pictures.made_by.channel_order == "BGR" else "BGR"
+            # The channels of arrays may be anything, as of (H, W, C) read as (C, H, W).
+            doubt = "" if table.preprocessing else ", or its channels otherwise out of order"
             yield (
-                f"red and blue of input {name!r} look exchanged: the means in its first layer "
-                f"{layer.node.name!r} are {now:.2g} standard deviations from training's, "
+                f"red and blue of input {name!r} look exchanged{doubt}: the means in its first "
+                f"layer {layer.node.name!r} are {now:.2g} standard deviations from training's, "
                 f"{reversed_:.2g} with "
                 f"{_proposal(table, f'--channel-order {other}', 'the channels reversed')}"
             )
+
+
+def _other_scale(
+    layer: FirstLayer, statistics: TensorStatistics, channels: ChannelStatistics
+) -> str | None:
+    """Why the values look much smaller or larger than training's; None where they do not."""
+    enough = statistics.sample_count >= FEWEST_SAMPLES
+    wanted = _picture_preset(layer)
+    if wanted is not None:
+        mean, std = (np.array(values) for values in (PRESETS[wanted].mean, PRESETS[wanted].std))
+        low, high = channels.minimum * std + mean, channels.maximum * std + mean
+        narrow = enough and (high - low).max() < _NARROW
+        if narrow or low.min() < -_BEYOND or high.max() > 255 + _BEYOND:
+            least, most = (float(f((x - mean) / std)) for f, x in ((np.min, 0), (np.max, 255)))
+            return f"pictures from {least:.3g} to {most:.3g}, {_FORMULAS[wanted]}"
+        return None
+    mean = channels.means(statistics.sample_count)
+    least, most = layer.spread(_variance(statistics, mean))
+    if least > _MOST_SPREAD:
+        return f"they spread there at least {least:.3g} times as far"
+    if enough and most < _LEAST_SPREAD:
+        return f"they spread there at most {most:.2g} times as far"
+    return None
+
+
+def _picture_preset(layer: FirstLayer) -> str | None:
+    """The preset with which typical photographs fit; None where none does, or more than one."""
+    if layer.weight.shape[1] != _COLOURS:
+        return None
+    mean, variance = np.array(_PHOTOGRAPH.mean), float(np.mean(np.square(_PHOTOGRAPH.std)))
+    typical = _Pictures(mean, variance, _PHOTOGRAPH)
+    found = {preset: typical.misfit(layer, how) for preset, how in PRESETS.items()}
+    best, second = sorted(found, key=lambda preset: found[preset])[:2]
+    fits = found[best] < _MISFIT and found[best] * _CLEARLY < found[second]
+    return best if fits else None
+
+
+def _variance(statistics: TensorStatistics, mean: Float64Array) -> float:
+    """Within the channels, on average over them."""
+    histogram = statistics.histogram
+    values, count = representatives(histogram.bucket), histogram.count
+    return max(float(values**2 @ count / count.sum() - np.mean(mean**2)), 0.0)
 
 
 def _proposal(table: CalibrationTable, option: str, otherwise: str) -> str:
@@ -197,13 +260,9 @@ def _pictures(
         how = _likely_preset(statistics) if mean.size == _COLOURS else None
     if how is None or len(how.mean) != mean.size:
         return None
-    histogram = statistics.histogram
-    values, count = representatives(histogram.bucket), histogram.count
-    variance = float(values**2 @ count / count.sum() - np.mean(mean**2))
     std = np.array(how.std)
-    return _Pictures(
-        mean * std + np.array(how.mean), max(variance, 0.0) * float(np.mean(std**2)), how
-    )
+    variance = _variance(statistics, mean) * float(np.mean(std**2))
+    return _Pictures(mean * std + np.array(how.mean), variance, how)
 
 
 def _likely_preset(statistics: TensorStatistics) -> Preprocessing | None:

@@ -20,6 +20,7 @@ def open_samples(
     stored: Preprocessing | None = None,
     *,
     num_samples: int | None = None,
+    default_samples: int | None = None,
     strict: bool = False,
 ) -> Dataset:
     """Open data for a network; a dataset is passed on as it is.
@@ -30,6 +31,7 @@ def open_samples(
         given: The user's preprocessing, or a preset's name; it wins over ``stored``.
         stored: What the model was calibrated with.
         num_samples: How many samples, evenly spaced; None: all.
+        default_samples: At most how many where ``num_samples`` is None; None: all.
         strict: Refuse unreadable pictures instead of skipping them.
 
     Raises:
@@ -39,7 +41,12 @@ def open_samples(
         return data
     given = named(given)
     dataset = open_dataset(
-        data, inputs, preprocessing=given or stored, num_samples=num_samples, strict=strict
+        data,
+        inputs,
+        preprocessing=given or stored,
+        num_samples=num_samples,
+        default_samples=default_samples,
+        strict=strict,
     )
     if dataset.preprocessing is not None:
         logger.info("%d pictures, %s", len(dataset), dataset.preprocessing)

@@ -8,6 +8,7 @@
 - ``surgery``: the few edits of an ``onnx_ir`` graph that passes and exporters share.
 - ``cost``: multiply-accumulates, parameters and bytes per node.
 - ``node_evaluation``: one node on arrays, for constant folding and ops without a float form.
+- ``channel_outputs``: minimum, maximum and mean per channel as outputs of a session.
 - ``ort_session``: onnxruntime sessions, the graph onnxruntime writes after optimizing, latency.
 """
 

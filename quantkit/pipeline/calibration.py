@@ -22,8 +22,9 @@ from quantkit.calibration.table import CalibrationTable, tool_version
 from quantkit.errors import CalibrationError, ConfigError
 from quantkit.evaluation.input_check import input_warnings
 from quantkit.evaluation.samples import open_samples
+from quantkit.graph.channel_outputs import with_channel_outputs
 from quantkit.graph.model_io import remove_partial_files
-from quantkit.graph.ort_session import open_session, with_outputs
+from quantkit.graph.ort_session import open_session
 from quantkit.passes.prepare import Prepared, prepare
 from quantkit.plan import tensors_to_calibrate
 
@@ -48,7 +49,7 @@ class _Task:
     threads: int
     exact: bool
     strict: bool
-    sample_names: str
+    data_stamp: str
 
 
 def calibrate(
@@ -96,6 +97,8 @@ def calibrate(
         TableMismatchError: ``checkpoint`` holds a pass over something else.
         QuantkitError: Bad model or data; see ``errors``.
     """
+    if shard_size is not None and shard_size < 1:
+        raise ConfigError(f"a shard has at least 1 sample, got {shard_size}")
     prepared = prepared_model(model)
     dataset = open_samples(
         data,
@@ -135,13 +138,14 @@ def calibrate(
             threads,
             exact,
             strict,
-            _names_digest(dataset),
+            dataset.stamp,
         )
         size = shard_size or min(max(len(dataset) // _SHARDS, 1), _LARGEST_SHARD)
         pieces = shards(todo, size)
         finished = parts_of_workers(executor, partial(_work, task), pieces)
         parts = _told(finished, dataset, todo, progress)
     state = join_parts(parts, begun, path, work)
+    dataset.tell_skipped()
     if state is None or not state.table.sample_count:
         raise none_readable(dataset)
     for warning in input_warnings(prepared, state.table):
@@ -179,8 +183,9 @@ def _collector(
     prepared: Prepared, name: str, batch_size: int, threads: int, exact: bool
 ) -> Collector:
     tensors = tensors_to_calibrate(prepared)
-    session = open_session(with_outputs(prepared.model, tensors), threads=1)
-    return Collector(session, tensors, prepared.digest, name, exact, batch_size, threads)
+    model, channels = with_channel_outputs(prepared.model, tensors)
+    session = open_session(model, threads=1, many_outputs=True)
+    return Collector(session, tensors, prepared.digest, name, channels, exact, batch_size, threads)
 
 
 def _parts_here(
@@ -211,8 +216,7 @@ def _told(
     done = len(dataset) - _length(todo)
     for part in parts:
         for name, reason in part.skipped:
-            logger.warning("skipped: %s", reason)
-            dataset.skipped[name] = reason
+            dataset.skip(name, reason)
         done += _length([part.interval])
         if progress is not None:
             progress(done, len(dataset))
@@ -238,9 +242,9 @@ def _opened(task: _Task) -> tuple[Collector, Dataset]:
         num_samples=task.num_samples,
         strict=task.strict,
     )
-    if _names_digest(dataset) != task.sample_names:
+    if dataset.stamp != task.data_stamp:
         raise CalibrationError(
-            f"a worker finds other samples in {task.data!r} than the process that asked; "
+            f"a worker finds other data in {task.data!r} than the process that asked; "
             "give all of them the same files"
         )
     name = Path(task.model).name
@@ -258,10 +262,6 @@ def _work_digest(collector: Collector, dataset: Dataset) -> str:
         dataset.stamp,
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _names_digest(dataset: Dataset) -> str:
-    return hashlib.sha256(json.dumps(dataset.sample_names).encode()).hexdigest()
 
 
 def _length(intervals: Sequence[Interval]) -> int:

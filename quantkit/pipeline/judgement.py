@@ -6,7 +6,7 @@ from quantkit.calibration.collector import Progress
 from quantkit.calibration.dataset import DataSource
 from quantkit.calibration.labels import read_labels
 from quantkit.calibration.preprocessing import Preprocessing
-from quantkit.evaluation.samples import evenly_spaced, open_samples, stored_preprocessing
+from quantkit.evaluation.samples import open_samples, stored_preprocessing
 from quantkit.evaluation.verification import Verification
 from quantkit.evaluation.verification import verify as verify_layers
 from quantkit.passes.prepare import prepare
@@ -46,11 +46,15 @@ def verify(
     model = read_qdq(path)
     inputs, stored = model.prepared.program.inputs, stored_preprocessing(model)
     dataset = open_samples(
-        data, inputs, preprocessing, stored, num_samples=num_samples, strict=strict
+        data,
+        inputs,
+        preprocessing,
+        stored,
+        num_samples=num_samples,
+        default_samples=VERIFY_SAMPLES,
+        strict=strict,
     )
-    if num_samples is None:
-        dataset = evenly_spaced(dataset, VERIFY_SAMPLES)
-    return verify_layers(
+    found = verify_layers(
         Path(path),
         model,
         dataset,
@@ -58,6 +62,8 @@ def verify(
         strict_integer=strict_integer,
         progress=progress,
     )
+    dataset.tell_skipped()
+    return found
 
 
 def report(
@@ -97,7 +103,7 @@ def report(
         data, inputs, preprocessing, stored, num_samples=num_samples, strict=strict
     )
     classes = read_labels(dataset, labels) if labels is not None else dataset.labels
-    return make_report(
+    made = make_report(
         Path(float_model),
         Path(quantized_model),
         reference,
@@ -108,3 +114,5 @@ def report(
         with_integer_session=with_integer_session,
         progress=progress,
     )
+    dataset.tell_skipped()
+    return made

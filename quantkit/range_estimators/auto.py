@@ -26,32 +26,35 @@ def auto(statistics: TensorStatistics, options: RangeOptions) -> Range:
     """
     density = density_of(statistics)
     nonzero = density.without_zeros()
-    cut = tail_size(nonzero.total, options.percentile)
+    values = round(statistics.count * nonzero.total / density.total)
+    cut = tail_size(values, options.percentile)
     clipped = without_tails(density, cut)
     widest = _width(statistics.minimum, statistics.maximum)
     share = 100 * (1 - _width(clipped.low, clipped.high) / widest) if widest else 0.0
-    values = "values" if nonzero.total == density.total else "nonzero values"
-    tail = f"the last {100 - options.percentile:.4g} % of {values} would take"
+    kind = "values" if nonzero.total == density.total else "nonzero values"
+    tail = f"the last {100 - options.percentile:.4g} % of {kind} would take"
     if share > _FEW_CODES_PERCENT:
-        reason = f"percentile {options.percentile:g}: {tail} {share:.0f} % of the codes"
+        reason = f"percentile {options.percentile:g}: {tail} {share:.3g} % of the codes"
         return Range(clipped.low, clipped.high, reason)
-    if not nonzero.total:
-        reason = "all values are zero"
+    if statistics.minimum == statistics.maximum:
+        reason = f"all values are {statistics.minimum:.6g}"
     elif not cut:
-        reason = f"{nonzero.total} {values} are too few to cut any"
+        reason = f"{values} {kind} are too few to cut any"
     else:
         reason = _bound(nonzero, cut) or f"no long tail; {tail} {share:.1f} % of the codes"
     return Range(statistics.minimum, statistics.maximum, f"minmax: {reason}")
 
 
 def _bound(nonzero: Density, cut: int) -> str | None:
-    """Whether the end farther from zero is a bound that more than ``cut`` values reach."""
-    end = -1 if abs(nonzero.high[-1]) >= abs(nonzero.low[0]) else 0
-    count = int(nonzero.count[end])
-    if nonzero.low[end] != nonzero.high[end] or count <= cut:
+    """Whether clearly more than ``cut`` values stop at the end farther from zero."""
+    upper = abs(nonzero.high[-1]) >= abs(nonzero.low[0])
+    end, last_two = (-1, slice(-2, None)) if upper else (0, slice(2))
+    if nonzero.low[end] != nonzero.high[end]:
         return None
-    share = 100 * count / nonzero.total
-    return f"values end at a bound ({nonzero.low[end]:.6g}, {share:.2g} % of them)"
+    # How many of its bucket lie at the end is an estimate, with the noise of the whole bucket.
+    if nonzero.count[end] <= cut + 4 * nonzero.count[last_two].sum() ** 0.5:
+        return None
+    return f"values end at a bound ({nonzero.low[end]:.6g})"
 
 
 def _width(low: float, high: float) -> float:

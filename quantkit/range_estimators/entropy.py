@@ -33,13 +33,15 @@ def entropy(statistics: TensorStatistics, options: RangeOptions) -> Range:
     the levels divide what is left. Zeros are not counted: zero has a code of its own at every
     threshold, but bins that share a level with it would seem to lose all it holds.
 
+    Fewer values than bins say nothing about their distribution: they keep their whole range.
+
     The divergence of the values themselves, counted in the same bins, is usually within 2 % of the
     least of these thresholds. Where a tensor has many equal values (channels that hardly vary) the
     method clips far too much: they lie in one bin, which a wide threshold would merge with others.
     """
     low, high = statistics.minimum, statistics.maximum
     density = density_of(statistics).without_zeros()
-    if not density.total:
+    if density.total < options.levels * _BINS_PER_LEVEL:
         return Range(low, high)
     bins = bins_of(low, high, options.levels)
     up_to = density.moments(bins.edges()[1:-1])[0]
@@ -138,5 +140,5 @@ def divergences(
         own += full * np.log(np.where(full > 0, full, 1.0)) - counts[end] * logs[end]
         other += outliers * spread[:, level]
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = (own - other) / total - np.log(total / kept)
+        found = (own - other) / total - np.log(total / masses.sum(axis=1))
     return np.asarray(np.where(kept > 0, found, np.inf))

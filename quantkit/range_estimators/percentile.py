@@ -18,7 +18,7 @@ def percentile(statistics: TensorStatistics, options: RangeOptions) -> Range:
     An end lies in the right bucket, so it is off by at most 2^-7 of itself, usually by far less.
     """
     density = density_of(statistics)
-    return without_tails(density, tail_size(density.total, options.percentile))
+    return without_tails(density, tail_size(statistics.count, options.percentile))
 
 
 def tail_size(values: int, percentile: float) -> int:

@@ -2,6 +2,7 @@ import gzip
 import io
 import logging
 import lzma
+import os
 import re
 import struct
 import subprocess
@@ -324,7 +325,7 @@ def test_a_bomb_within_a_bomb_is_not_opened(tmp_path: Path) -> None:
     found = opened(path)
     assert found.sample_names == ("inner.png",)
     assert found.read(0) is None
-    assert "cannot identify image file" in found.skipped["inner.png"]
+    assert "it is no picture that Pillow can read" in found.skipped["inner.png"]
     (tmp_path / "b.tar.gz").write_bytes(inner)
     with pytest.raises(CalibrationError, match=r"archive .*b\.tar\.gz' cannot be read: "):
         opened(tmp_path / "b.tar.gz")
@@ -422,6 +423,23 @@ def test_a_damaged_picture_is_skipped(tmp_path: Path) -> None:
         found = opened(path)
         assert [found.read(index) is None for index in (0, 1)] == [False, True]
         assert f"picture '{path}: b.png' cannot be read: " in found.skipped["b.png"]
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_that_changes_after_it_was_opened_is_an_error(tmp_path: Path, kind: str) -> None:
+    members = [(f"{index}.png", png(index)) for index in range(4)]
+    path = (tar_of if kind == "tar" else zip_of)(tmp_path / f"a.{kind}", *members)
+    found = opened(path)
+    os.truncate(path, 700 + len(png()))
+    assert found.read(0) is not None
+    with pytest.raises(CalibrationError, match=rf"a\.{kind}' changed while it was read: it has"):
+        found.read(3)
+    path.unlink()
+    with pytest.raises(
+        CalibrationError, match=rf"a\.{kind}' changed while it was read: it is gone"
+    ):
+        found.read(0)
+    assert found.skipped == {}
 
 
 def test_a_changed_pixel_is_found_by_the_checksum(tmp_path: Path) -> None:

@@ -200,6 +200,34 @@ def test_a_file_whose_checksum_is_wrong_is_skipped(tmp_path: Path, save: Any) ->
     assert "a.npz' cannot be read as .npz: " in found.skipped["a.npz[0]"]
 
 
+@pytest.mark.parametrize("save", [np.save, np.savez_compressed])
+def test_files_that_change_after_they_were_listed_are_errors(tmp_path: Path, save: Any) -> None:
+    suffix = "npy" if save is np.save else "npz"
+    for index in range(3):
+        save(tmp_path / f"{index}.{suffix}", X)
+    found = opened(tmp_path)
+    (tmp_path / f"0.{suffix}").unlink()
+    os.truncate(tmp_path / f"1.{suffix}", 100)
+    with pytest.raises(CalibrationError, match=rf"0\.{suffix}' changed .*: it is gone"):
+        found.read(0)
+    with pytest.raises(CalibrationError, match=rf"1\.{suffix}' changed .*: it has 100 bytes"):
+        found.read(7)
+    assert found.read(14) is not None
+    assert found.skipped == {}
+
+
+def test_a_file_with_fewer_rows_than_it_had(tmp_path: Path) -> None:
+    np.save(tmp_path / "0.npy", np.asfortranarray(X))
+    found = opened(tmp_path)
+    np.save(tmp_path / "0.npy", np.asfortranarray(X[:2]))
+    with pytest.raises(CalibrationError, match=r"0\.npy' changed while it was read"):
+        found.read(6)
+    np.save(tmp_path / "0.npy", np.asfortranarray(X[:6].astype(np.complex128)))
+    assert opened(tmp_path).source.names == found.sample_names[:6]
+    assert found.take([6]).read(0) is None
+    assert "0.npy' cannot be read: index 6 is out of bounds" in found.skipped["0.npy[6]"]
+
+
 def test_many_files_hold_few_descriptors(tmp_path: Path) -> None:
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("descriptors are counted in /proc")
@@ -292,6 +320,14 @@ def test_test_sets_that_do_not_fit(tmp_path: Path) -> None:
         opened(tmp_path, TWO)
     (folder / "input_0.pb").write_bytes(b"\x10\x01")
     with pytest.raises(CalibrationError, match=r"input_0\.pb' holds no whole tensor of numbers"):
+        opened(tmp_path, TWO)
+
+
+def test_a_pipe_is_no_input_of_a_test_set(tmp_path: Path) -> None:
+    save_tensor(tmp_path / "input_0.pb", X)
+    os.mkfifo(tmp_path / "input_1.pb")
+    assert len(opened(tmp_path)) == 7
+    with pytest.raises(CalibrationError, match=r"holds 1 inputs \(input_0.pb\); the model wants 2"):
         opened(tmp_path, TWO)
 
 

@@ -197,7 +197,7 @@ def test_progress_counts_skipped_samples_too(
 
 
 def test_only_inputs(session: OrtSession) -> None:
-    table = table_of(session, dataset_of(session), tensors=["x"])
+    table = table_of(session, dataset_of(session), tensors=["x"], batch_size=2)
     assert set(table.statistics) == {"x"}
 
 
@@ -235,6 +235,17 @@ def test_tensors_without_batch_axis_are_run_sample_by_sample(
         assert found is not None
         assert expected.channels is not None
         np.testing.assert_array_equal(found.maximum, x.max(axis=(0, 1)))
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 5])
+def test_an_axis_that_happens_to_be_as_long_as_the_batch(tmp_path: Path, batch_size: int) -> None:
+    session = text_session(
+        "(float[N,L,3] x) => (float[L,N,3] turned) { turned = Transpose <perm = [1, 0, 2]> (x) }"
+    )
+    x = RNG.standard_normal((8, 4, 3)).astype(np.float32)
+    singly = table_of(session, dataset_of(session, x), ["turned"])
+    batched = table_of(session, dataset_of(session, x), ["turned"], batch_size=batch_size)
+    assert file_bytes(batched, tmp_path) == file_bytes(singly, tmp_path)
 
 
 def test_tensor_without_batch_axis_under_a_fixed_batch() -> None:

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,47 @@ def test_all_unreadable(tmp_path: Path) -> None:
     found = open_dataset(tmp_path, [spec("N", 3, 4, 4)], preprocessing=PRESETS["raw"])
     with pytest.raises(UnreadableSampleError, match=r"none of the 2 samples can be read; picture"):
         list(batches(found, 2))
+
+
+def test_of_many_skipped_samples_a_few_are_told_and_then_how_many(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in range(30):
+        (tmp_path / f"{index:02}.png").write_text("damaged")
+    Image.new("RGB", (9, 9)).save(tmp_path / "30.png")
+    found = open_dataset(tmp_path, [spec("N", 3, 4, 4)], preprocessing=PRESETS["raw"])
+    with caplog.at_level(logging.WARNING):
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(found.read, range(31)))
+        assert len(list(batches(found, 1))) == 1
+        found.skip("00.png", "told before")
+        found.tell_skipped()
+    assert len(found.skipped) == 30
+    assert [message[:16] for message in caplog.messages[:5]] == ["skipped: picture"] * 5
+    assert caplog.messages[5:] == ["... and 25 more of 31 pictures skipped"]
+    caplog.clear()
+    found.take([30]).tell_skipped()
+    few = open_dataset(tmp_path, found.inputs, preprocessing=PRESETS["raw"])
+    few.skip("00.png", "torn")
+    few.tell_skipped()
+    assert caplog.messages[1:] == ["skipped: torn"]
+
+
+def test_a_default_number_of_samples(caplog: pytest.LogCaptureFixture) -> None:
+    def positions(number: int | None, default: int) -> tuple[int, ...]:
+        found = open_dataset(
+            X,
+            [spec("N", 2, 3)],
+            preprocessing=None,
+            num_samples=number,
+            default_samples=default,
+        )
+        return found.positions
+
+    with caplog.at_level(logging.WARNING):
+        assert positions(None, 100) == tuple(range(11))
+        assert positions(None, 3) == positions(3, 100) == (0, 3, 7)
+    assert caplog.messages == []
 
 
 class SlowSource:
@@ -233,6 +275,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
             str(tmp_path / "notes.txt"),
             r"data '.*notes.txt' is no kind of data quantkit knows; give",
         ),
+        ("", "data '' is the name of nothing; give a folder of pictures"),
         (3, "data of type int is not supported; give a folder of pictures"),
         (b"bytes", "data of type bytes is not supported"),
         ("/dev/null", "'/dev/null' is no kind of data quantkit knows; give"),

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def test_csv_of_other_files(tmp_path: Path) -> None:
         ("", "the first line is empty, expected the header file,label"),
         ("file,label\na.png,cat\n", "line 2: 'cat' is no class number"),
         ("file,label\na.png\n", "line 2: None is no class number"),
+        (f"file,label\na.png,{10**30}\n", f"line 2: '{10**30}' is no class number"),
+        ("file,label\na.png," + "1" * 5000, "1' is no class number"),
         ("file,label\na.png,1\na.png,2\n", "line 3: 'a.png' has the classes 1 and 2"),
         ("file,label\n\xff\xfe\n", "cannot be read: 'utf-8' codec"),
     ],
@@ -102,7 +105,7 @@ def test_npy_that_does_not_fit(tmp_path: Path) -> None:
         with pytest.raises(CalibrationError, match=re.escape(message)):
             read_labels(data, path)
     path.write_text("text")
-    with pytest.raises(CalibrationError, match=r"l\.npy' cannot be read: "):
+    with pytest.raises(CalibrationError, match=r"l\.npy' cannot be read as \.npy: "):
         read_labels(data, path)
 
 
@@ -117,6 +120,33 @@ def test_class_folders_in_sorted_order(tmp_path: Path) -> None:
 def test_numbered_class_folders_mean_their_numbers(tmp_path: Path) -> None:
     data = folder_of(tmp_path / "d", "10/1.png", "2/1.png")
     np.testing.assert_array_equal(read_labels(data, None), [10, 2])
+
+
+def test_folders_of_more_digits_than_a_number_has_are_names(tmp_path: Path) -> None:
+    data = folder_of(tmp_path / "d", f"{10**30}/1.png", "2/1.png")
+    np.testing.assert_array_equal(read_labels(data, None), [0, 1])
+
+
+@pytest.mark.parametrize("name", ["l.csv", "l.npy", "l"])
+def test_labels_in_a_pipe(tmp_path: Path, name: str) -> None:
+    data = folder_of(tmp_path / "d", "a.png")
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(CalibrationError, match=rf"{re.escape(name)}' are no regular file; give a"):
+        read_labels(data, tmp_path / name)
+
+
+def test_labels_of_no_possible_name(tmp_path: Path) -> None:
+    data = folder_of(tmp_path / "d", "a/a.png")
+    for source, message in (("", "labels '' do not exist"), ("x" * 5000, "File name too long")):
+        with pytest.raises(CalibrationError, match=message):
+            read_labels(data, source)
+
+
+def test_a_zip_called_npy_is_no_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "l.npz", x=np.arange(1))
+    (tmp_path / "l.npz").rename(tmp_path / "l.npy")
+    with pytest.raises(CalibrationError, match=r"l\.npy' cannot be read as \.npy: "):
+        read_labels(folder_of(tmp_path / "d", "a.png"), tmp_path / "l.npy")
 
 
 def test_picture_outside_the_class_folders(tmp_path: Path) -> None:

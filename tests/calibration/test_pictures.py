@@ -1,5 +1,7 @@
 import io
 import logging
+import os
+import shutil
 import struct
 import time
 import warnings
@@ -14,7 +16,7 @@ from PIL import Image
 from quantkit.calibration.dataset import Dataset, open_dataset
 from quantkit.calibration.pictures import PictureSource, decode
 from quantkit.calibration.preprocessing import PRESETS, preprocess, resolve
-from quantkit.errors import ConfigError, EmptyDatasetError, UnreadableSampleError
+from quantkit.errors import CalibrationError, ConfigError, EmptyDatasetError, UnreadableSampleError
 from quantkit.graph.program import TensorSpec
 
 INPUT = TensorSpec("input", np.dtype(np.float32), ("N", 3, 16, 16))
@@ -158,8 +160,29 @@ def test_unreadable_picture_is_skipped_with_one_warning(
     assert read == [True, False, False, False]
     assert sorted(found.skipped) == ["b.png", "c.jpg"]
     assert "b.png' cannot be read: " in found.skipped["b.png"]
+    assert found.skipped["c.jpg"].endswith("cannot be read: it is no picture that Pillow can read")
     assert len(caplog.records) == 2
     assert caplog.messages[0].startswith("skipped: picture")
+
+
+def test_a_picture_that_changes_after_it_was_listed_is_an_error(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png", "d/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        gradient().save(tmp_path / name)
+    (tmp_path / "c.png").write_text("damaged all the time")
+    found = opened(tmp_path)
+    os.truncate(tmp_path / "b.png", 60)
+    (tmp_path / "a.png").unlink()
+    shutil.rmtree(tmp_path / "d")
+    (tmp_path / "d").write_text("a file now")
+    with pytest.raises(CalibrationError, match=r"a\.png' changed while it was read: it is gone"):
+        found.read(0)
+    with pytest.raises(CalibrationError, match=r"b\.png' changed .*: it has 60 bytes, \d+ when"):
+        found.read(1)
+    assert found.read(2) is None
+    with pytest.raises(CalibrationError, match=r"d/d\.png' changed while it was read: it is gone"):
+        found.read(3)
+    assert list(found.skipped) == ["c.png"]
 
 
 def test_unreadable_picture_is_refused_when_strict(tmp_path: Path) -> None:
@@ -196,6 +219,9 @@ class SlowFiles:
 
     def open(self, index: int) -> io.BytesIO:
         return SlowBytes(self.data)
+
+    def check(self, index: int) -> None:
+        pass
 
 
 @pytest.mark.parametrize("factor", [0.6, 0.4])

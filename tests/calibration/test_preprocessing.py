@@ -87,11 +87,11 @@ def test_grey_network() -> None:
 
 
 def test_explicit_options_win_over_the_model() -> None:
-    asked = replace(PRESETS["unit"], layout="NHWC", size=(10, 12), crop=1.0)
-    how = resolve(asked, spec("N", 3, 224, 3))
-    assert (how.layout, how.size) == ("NHWC", (10, 12))
+    asked = replace(PRESETS["unit"], layout="NHWC", size=(3, 12), crop=1.0)
+    how = resolve(asked, spec("N", 3, "W", 3))
+    assert (how.layout, how.size) == ("NHWC", (3, 12))
     full = preprocess(Image.new("RGB", (30, 30), (255, 0, 0)), how)
-    np.testing.assert_array_equal(full[..., 0], np.ones((10, 12), np.float32))
+    np.testing.assert_array_equal(full[..., 0], np.ones((3, 12), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,8 @@ def test_explicit_options_win_over_the_model() -> None:
         ),
         (spec("N", 1, 8, 8), PRESETS["imagenet"], "is grey, but mean or std differ"),
         (spec("N", 3, 8, 8, dtype="uint8"), PRESETS["unit"], "is uint8: it takes pixel values"),
+        (spec("N", 3, 8, 8), replace(PRESETS["unit"], size=(8, 9)), "is 8×8, but the pictures'"),
+        (spec("N", "H", 8, 3), replace(PRESETS["unit"], size=(9, 9)), "is H×8, but the pictures'"),
     ],
 )
 def test_refused_inputs(model_input: TensorSpec, asked: Preprocessing, message: str) -> None:
@@ -127,7 +129,7 @@ def test_integer_input_takes_raw_pixels() -> None:
     ("change", "message"),
     [
         ({"mean": (1.0, 2.0)}, "mean and std need 1 or 3 values each, got 2 and 3"),
-        ({"std": (1.0,)}, "mean and std need 1 or 3 values each, got 3 and 1"),
+        ({"std": ()}, "mean and std need 1 or 3 values each, got 3 and 0"),
         ({"std": (1.0, 0.0, 1.0)}, "std > 0"),
         ({"mean": (1.0, float("nan"), 1.0)}, "mean must be finite"),
         ({"resize": "cubic"}, "unknown resize filter 'cubic'; known: nearest, box, bilinear"),
@@ -136,13 +138,20 @@ def test_integer_input_takes_raw_pixels() -> None:
         ({"crop": 1.5}, "crop is a fraction in (0, 1], got 1.5"),
         ({"layout": "CHWN"}, "layout is NCHW or NHWC, got 'CHWN'"),
         ({"channel_order": "GBR"}, "channel order is RGB or BGR, got 'GBR'"),
-        ({"size": (0, 4)}, "size is a height and a width of at least 1 pixel, got (0, 4)"),
+        ({"size": (0, 4)}, "size is a height and a width of 1 to 8192 pixels, got (0, 4)"),
         ({"size": (4,)}, "size is a height and a width"),
+        ({"size": (8193, 1)}, "size is a height and a width of 1 to 8192 pixels, got (8193, 1)"),
     ],
 )
 def test_options_without_meaning(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         replace(PRESETS["unit"], **change)
+
+
+def test_one_value_serves_all_channels() -> None:
+    assert replace(PRESETS["raw"], std=(255.0,)) == PRESETS["unit"]
+    assert replace(PRESETS["tf"], mean=(127.5,)) == PRESETS["tf"]
+    assert resolve(replace(PRESETS["raw"], std=(2.0,)), spec("N", 1, 8, 8)).std == (2.0,)
 
 
 @pytest.mark.parametrize("name", ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])
@@ -188,7 +197,8 @@ def test_pad_keeps_proportions_and_pads_with_zeros(
 ) -> None:
     image = picture(*shape)
     asked = replace(PRESETS["imagenet"], fit="pad", size=size, layout=layout, channel_order="BGR")
-    found = preprocess(image, resolve(asked, spec("N", 3, 3, 3)))
+    model_input = spec("N", 3, "H", "W") if layout == "NCHW" else spec("N", "H", "W", 3)
+    found = preprocess(image, resolve(asked, model_input))
     assert found.flags.c_contiguous
     rows = found.transpose(1, 2, 0) if layout == "NCHW" else found
     height, width = (part.stop - part.start for part in inside)
@@ -215,7 +225,7 @@ ANY = st.integers(0, 1).flatmap(
         crop=st.none() | st.floats(0, 1, exclude_min=True),
         layout=st.sampled_from([None, "NCHW", "NHWC"]),
         channel_order=st.sampled_from([None, "RGB", "BGR"]),
-        size=st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
+        size=st.none() | st.tuples(st.integers(1, 8192), st.integers(1, 8192)),
     )
 )
 

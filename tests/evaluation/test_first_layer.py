@@ -28,6 +28,23 @@ def test_misfit_is_the_divergence_of_two_normal_distributions() -> None:
     assert layer.misfit(np.array([mean]), variance) == pytest.approx(expected, rel=1e-4)
 
 
+def test_spread_bounds_what_the_layer_makes_of_data() -> None:
+    weights = {
+        "w": normal(16, 1, 3, 3),
+        "gamma": np.full(16, 2, np.float32),
+        **{name: np.zeros(16, np.float32) for name in ("beta", "mean")},
+        "variance": np.ones(16, np.float32),
+    }
+    body = f"c = Conv (x, w)  {BN}"
+    layer = first_layer(prepare(network(body, weights, inputs="float[N,1,8,8] x")), "x")
+    assert layer is not None
+    flat = 2 * weights["w"].astype(np.float64).reshape(16, 9)
+    low, high = layer.spread(variance=9.0)
+    # Independent values, and those that follow the signs of the weights.
+    assert low <= 3 * np.median(np.linalg.norm(flat, axis=1)) / 2 * (1 + 1e-4)
+    assert high == pytest.approx(3 * np.median(np.abs(flat).sum(axis=1)) / 2, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("body", "inputs", "shape", "mean_axes"),
     [

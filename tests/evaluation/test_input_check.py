@@ -126,6 +126,7 @@ def test_exchanged_colours_are_told(order: str) -> None:
     assert sentence.startswith("red and blue of input 'x' look exchanged")
     assert sentence.endswith(f"with --channel-order {order}")
     (of_arrays,) = input_warnings(prepared, table_of(samples))
+    assert "look exchanged, or its channels otherwise out of order: " in of_arrays
     assert of_arrays.endswith("with the channels reversed")
 
 
@@ -135,10 +136,11 @@ def test_exchanged_colours_are_told(order: str) -> None:
         lambda x: (x * [0.6, 0.9, 1.0]).astype(np.uint8),
         lambda x: (x * [1.0, 0.7, 0.4]).astype(np.uint8),
         lambda x: x // 4,
+        lambda x: (x * 0.12).astype(np.uint8),
         lambda x: 255 - x // 4,
         lambda x: 100 + x // 8,
     ],
-    ids=["bluish", "reddish", "dark", "bright", "flat"],
+    ids=["bluish", "reddish", "dark", "night", "bright", "flat"],
 )
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_unusual_pictures_pass(change: Callable[[Array], Array], preset: str) -> None:
@@ -167,12 +169,73 @@ def test_values_far_off_are_told_where_no_preset_helps() -> None:
     assert "standard deviations off; check how the data are scaled" in sentence
 
 
+SCALED = "check how the data are scaled"
+
+
+@pytest.mark.parametrize("factor", [1e6, 100.0, 10.0, 0.1, 1 / 255, 1e-6])
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_another_scale_is_told_of_arrays_and_of_pictures(preset: str, factor: float) -> None:
+    wanted, pictures = PRESETS[preset], photographs(8)
+    prepared = trained_network(wanted)
+    samples = [sample * np.float32(factor) for sample in made_by(wanted, pictures)]
+    how = replace(wanted, std=tuple(value / factor for value in wanted.std))
+    for table in (table_of(samples), table_of(made_by(how, pictures), how)):
+        (sentence,) = input_warnings(prepared, table)
+        assert SCALED in sentence or "fits its first layer" in sentence
+
+
+def test_what_pictures_reach_is_said() -> None:
+    prepared, pictures = trained_network(PRESETS["imagenet"]), photographs(8)
+    twice = [(x - 120) / 58 for x in made_by(PRESETS["imagenet"], pictures)]
+    (sentence,) = input_warnings(prepared, table_of(twice))
+    assert "was trained on: pictures from -2.12 to 2.64, ImageNet's (x / 255" in sentence
+    assert sentence.endswith(SCALED)
+
+
+def test_narrow_values_of_few_samples_may_be_right() -> None:
+    prepared = trained_network(PRESETS["unit"])
+    flat = [sample / 20 + 0.4 for sample in made_by(PRESETS["unit"], photographs(8))]
+    assert SCALED in input_warnings(prepared, table_of(flat))[-1]
+    assert len(input_warnings(prepared, table_of(flat[:7]))) == 1
+
+
+@cache
+def trained_on_noise() -> Prepared:
+    """One channel; trained on independent values of mean 0 and standard deviation 5."""
+    weight = normal(FILTERS, 1, 3, 3)
+    weights = {
+        "w": weight,
+        "gamma": 5 * np.sqrt((weight**2).sum(axis=(1, 2, 3))),
+        "beta": np.zeros(FILTERS, np.float32),
+        "mean": np.zeros(FILTERS, np.float32),
+        "variance": (5 * np.sqrt((weight**2).sum(axis=(1, 2, 3)))) ** 2,
+    }
+    body = f"c = Conv (x, w)  {BN}"
+    return prepare(network(body, weights, inputs=f"float[N,1,{SIZE},{SIZE}] x"))
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"), [(50.0, "at least"), (2.0, ""), (1.0, ""), (0.3, ""), (0.02, "at most")]
+)
+def test_data_that_are_no_pictures_have_a_scale_too(factor: float, said: str) -> None:
+    samples = [5 * factor * normal(1, SIZE, SIZE, seed=seed) for seed in range(8)]
+    found = input_warnings(trained_on_noise(), table_of(samples))
+    if not said:
+        assert not found
+    else:
+        (sentence,) = found
+        assert f"they spread there {said} " in sentence
+        assert sentence.endswith(SCALED)
+
+
 def test_constant_data_and_few_samples() -> None:
     prepared = prepare(network("y = Relu (x)", {}))
     zeros = np.zeros((3, 8, 8), np.float32)
     assert input_warnings(prepared, table_of([zeros] * 8)) == (
         "input 'x' is 0 throughout all samples",
     )
+    far = input_warnings(trained_network(PRESETS["raw"]), table_of([zeros - 9000] * 8))
+    assert far == ("input 'x' is -9000 throughout all samples",)
     one_constant = normal(3, 8, 8)
     one_constant[1] = 0.5
     assert input_warnings(prepared, table_of([one_constant] * 7)) == (

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,3 +269,16 @@ def test_a_killed_process_ends_the_pass_and_loses_nothing(
     assert CalibrationTable.load(path).sample_count >= 2
     table = calibrate(folder / "m.onnx", folder / "x.npy", checkpoint=path, resume=True)
     assert saved(table, tmp_path / "t.npz") == whole
+
+
+def test_workers_must_see_the_same_data(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "x.npy"
+    data.write_bytes((folder / "x.npy").read_bytes())
+
+    class Elsewhere(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            os.utime(data, (1, 1))
+            return super().submit(fn, *args, **kwargs)
+
+    with Elsewhere(1) as pool, pytest.raises(CalibrationError, match="a worker finds other data"):
+        calibrate(folder / "m.onnx", data, executor=pool)

@@ -1,11 +1,13 @@
 """The public verbs in Python, and the examples in their docstrings."""
 
 import doctest
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import quantkit
@@ -104,6 +106,25 @@ def test_a_quantized_model_is_exported_again(files: tuple[Path, Path], tmp_path:
     output = tmp_path / "again.onnx"
     quantkit.export(quantkit.load_quantized(files[1]), output)
     assert quantkit.verify(output, samples(2)).passed
+
+
+def test_16_samples_of_a_stream_are_verified(files: tuple[Path, Path]) -> None:
+    asked = 0
+
+    def endless() -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield {"x": samples(1)}
+
+    def progress(done: int, total: int) -> None:
+        totals.add(total)
+
+    totals: set[int] = set()
+    assert quantkit.verify(files[1], endless(), progress=progress).passed
+    assert quantkit.verify(files[1], samples(40), progress=progress).passed
+    assert asked == 16
+    assert totals == {16}
 
 
 def test_a_network_that_stays_float_is_warned_of(

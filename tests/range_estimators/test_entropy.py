@@ -1,5 +1,6 @@
 import math
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -53,13 +54,32 @@ def test_divergence_by_hand() -> None:
     """Four bins, two levels: P = (4, 0, 1, 3) / 8 becomes Q = (4, 0, 2, 2) / 8.
 
     Clipped to two bins, P = (4, 4) / 8 and Q = (4, 1) / 5: the level of the empty second bin,
-    which now has outliers, is taken to hold one value, but all of the rest are the 4.
+    which now has outliers, is taken to hold one value.
     """
     counts = np.array([4.0, 0, 1, 3])
     found = divergences(counts, np.array([0, 0]), np.array([4, 2]), 2)
     whole = 1 / 8 * math.log(1 / 2) + 3 / 8 * math.log(3 / 2)
-    clipped = 1 / 2 * math.log(1 / 2) + 1 / 2 * math.log((1 / 2) / (1 / 4))
+    clipped = 1 / 2 * math.log((1 / 2) / (4 / 5)) + 1 / 2 * math.log((1 / 2) / (1 / 5))
     np.testing.assert_allclose(found, [whole, clipped], rtol=0, atol=1e-15)
+
+
+@given(
+    hnp.arrays(np.float64, 40, elements=st.integers(0, 9).map(float)),
+    st.integers(0, 10),
+    st.integers(16, 30),
+)
+def test_a_divergence_is_never_negative(counts: Float64, first: int, kept: int) -> None:
+    """Gibbs' inequality: it is one only where P and Q both sum to 1."""
+    counts[first + 3] += 1
+    found = divergences(counts, np.array([first]), np.array([first + kept]), 8)
+    assert found[0] >= -1e-12
+
+
+@pytest.mark.parametrize("count", [1, 10, 100, 4095])
+def test_few_values_are_not_clipped(count: int) -> None:
+    x = np.random.default_rng(count).standard_normal((1, count)).astype(np.float32)
+    found = estimate("entropy", x)
+    assert (found.low, found.high) == (x.min(), x.max())
 
 
 def test_bins_by_hand() -> None:

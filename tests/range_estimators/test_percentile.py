@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from quantkit.calibration.statistics import statistics_of_sample
-from quantkit.range_estimators import Range
+from quantkit.range_estimators import RANGE_ESTIMATORS, Range, RangeOptions
 from quantkit.range_estimators.percentile import tail_size
 from tests.range_estimators.distributions import (
     DRAWS,
@@ -97,3 +97,17 @@ def test_a_sampled_bulk_and_exact_tails(name: str, percentile: float) -> None:
     found = estimate("percentile", first, percentile)
     exact = scale_of(*from_values(np.concatenate(samples), percentile))
     assert abs(scale_of(found.low, found.high) / exact - 1) < 0.02
+
+
+@pytest.mark.parametrize("size", [100_000, 120_000, 200_000, 300_000])
+def test_a_sampled_bulk_does_not_move_the_range(size: int) -> None:
+    """The tails are counted exactly, and how many values may be cut is known exactly."""
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_t(3, (1, size)).astype(np.float32)
+        sampled = statistics_of_sample(x, exact=False)
+        assert sampled.histogram.total != size
+        for percentile in (99.9, 99.99):
+            options = RangeOptions(percentile)
+            found = RANGE_ESTIMATORS["percentile"](sampled, options)
+            exact = RANGE_ESTIMATORS["percentile"](statistics_of_sample(x), options)
+            assert (found.low, found.high) == (exact.low, exact.high)
