@@ -28,7 +28,7 @@ from quantkit.pipeline import calibrate
 from quantkit.plan import tensors_to_calibrate
 
 _PRESET, _INPUT = "imagenet", "input"  # MobileNetV2's
-_OVERLAP_ROUNDS = 3
+_OVERLAP_ROUNDS = 5
 
 Figures = dict[str, float]
 

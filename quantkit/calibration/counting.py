@@ -3,7 +3,7 @@
 Ranges are decided in the tails, and counting the rest is most of the work. So tensors of up to
 :data:`CAP` values are counted whole; of a larger one every ``stride``-th value is, each for
 ``stride`` values, and then the far tails anew, from all values: on either side of 0 the outermost
-buckets that together hold at most 1/128 of the sampled values. What is counted depends on the
+buckets that together hold at most 1/256 of the sampled values. What is counted depends on the
 tensor's values alone.
 
 The stride has no common divisor with the number of values, hence none with the length of a row or
@@ -27,8 +27,8 @@ from quantkit.calibration.histogram import (
     buckets_of,
 )
 
-CAP = 1 << 14
-_TAIL_SHARE = 1 << 7
+CAP = 1 << 16
+_TAIL_SHARE = 1 << 8
 _NEAR = 1 << 9  # buckets from the largest value down: nearly always enough to find the tail
 
 Runs = tuple[tuple[int, Int64Array], ...]

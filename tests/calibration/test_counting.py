@@ -92,7 +92,7 @@ def test_tails_are_exact_and_the_rest_is_near(name: str) -> None:
         tail = int(np.searchsorted(beyond, x.size / 1000, "right"))
         np.testing.assert_array_equal(estimated[half][::-1][:tail], exact[half][::-1][:tail])
     assert abs(int(estimated.sum()) - x.size) < 0.005 * x.size
-    # In a sample of 2^14 a share of 1/2 has a standard deviation of 0.4 %.
+    # In a sample of 2^16 a share of 1/2 has a standard deviation of 0.2 %.
     assert np.abs(np.cumsum(estimated) - np.cumsum(exact)).max() < 0.02 * x.size
 
 
