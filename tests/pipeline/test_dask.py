@@ -3,6 +3,8 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,6 @@ from quantkit.calibration.executors import dask_cluster
 from quantkit.calibration.table import CalibrationTable
 from quantkit.errors import CalibrationError
 from quantkit.pipeline import calibrate
-from quantkit_cli.app import main
 
 distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
@@ -59,11 +60,12 @@ def workers_of(cluster: Any) -> list[int]:
 
 def test_a_cluster_gives_the_same_bytes(cluster: Any, folder: Path, whole: bytes) -> None:
     output = folder / "t.calib.npz"
-    code = main(
-        ["calibrate", str(folder / "m.onnx"), str(folder / "x.npy"), "-o", str(output),
-         "--dask", cluster.scheduler_address, "-q"]
+    command = "import sys; from quantkit_cli.app import main; sys.exit(main(sys.argv[1:]))"
+    subprocess.run(
+        [sys.executable, "-c", command, "calibrate", "m.onnx", "x.npy", "-o", str(output),
+         "--dask", cluster.scheduler_address, "-q"],
+        cwd=folder, check=True,
     )  # fmt: skip
-    assert code == 0
     assert output.read_bytes() == whole
 
 
