@@ -14,8 +14,19 @@ _DATA_HELP = (
     "A folder of pictures (recursive), a tar or zip of them, an .npz or .npy, a folder of such "
     "files, an ONNX test_data_set folder, or module:function giving feeds."
 )
-DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help=_DATA_HELP)]
-DataOption = Annotated[Path, typer.Option("--data", "-d", help=_DATA_HELP)]
+
+
+def _named(text: str) -> Path:
+    """A path; an empty text (an unset variable of the shell) would mean the current folder."""
+    if not text:
+        raise typer.BadParameter("it is empty; give a folder, a file or module:function")
+    return Path(text)
+
+
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help=_DATA_HELP, parser=_named)]
+DataOption = Annotated[
+    Path, typer.Option("--data", "-d", metavar="DATA", help=_DATA_HELP, parser=_named)
+]
 Preset = Annotated[
     str | None,
     typer.Option(

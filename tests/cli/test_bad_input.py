@@ -70,6 +70,9 @@ CASES = (
     ("calibrate m.onnx nan_data.npz -o o.npz", "'nan_data.npz[5]' holds NaN", "'input'"),
     ("quantize m.onnx inf_data.npz -o o.onnx", "'inf_data.npz[5]' holds infinity", "'input'"),
     (f"{REPORT} nan_data.npz", "'nan_data.npz[5]' holds NaN for input 'input'"),
+    (f"calibrate m.onnx c.npz -o {'n' * 300}.npz", "cannot be written", "name too long"),
+    ("calibrate m.onnx pictures --preset raw -o pictures/0.png", "overwrite a file of the data"),
+    ("calibrate m.onnx c.npz -o o.npz --workers 2 --dask tcp://a:1", "exclude each other"),
     # Calibration files.
     ("export m.onnx --calibration none.npz -o o.onnx", "file 'none.npz' does not exist"),
     ("export m.onnx --calibration c.npz -o o.onnx", "'c.npz' is not a calibration file"),
@@ -202,3 +205,12 @@ def test_one_clear_line(
     assert ".partial" not in lines[0]
     assert captured.out == ""
     assert contents(workbench) == before
+
+
+@pytest.mark.parametrize("command", ["calibrate m.onnx {} -o o.npz", "verify m8.onnx --data {}"])
+def test_empty_data_are_not_the_current_folder(
+    workbench: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    arguments = ["" if part == "{}" else part for part in command.split()]
+    assert main(arguments) == 2
+    assert "it is empty; give a folder, a file or module:function" in capsys.readouterr().err
