@@ -81,9 +81,16 @@ def calibrate(
     for written in (path, checkpoint):
         check_output(written, inputs=(*files_of_model(model), data))
     if checkpoint.exists() and not resume:
-        logger.warning("starting anew; --resume would go on with %s", checkpoint)
+        logger.warning("starting anew: %s is given up, --resume would go on with it", checkpoint)
+    chosen = 0  # samples, unreadable ones too
     try:
         with _executor(workers, dask) as executor, progress("calibrate") as advance:
+
+            def tell(done: int, total: int) -> None:
+                nonlocal chosen
+                chosen = total
+                advance(done, total)
+
             table = run(
                 model,
                 data,
@@ -96,7 +103,7 @@ def calibrate(
                 executor=executor,
                 checkpoint=checkpoint,
                 resume=resume,
-                progress=advance,
+                progress=tell,
             )
     except KeyboardInterrupt:
         if checkpoint.exists():
@@ -104,10 +111,12 @@ def calibrate(
         raise
     table.save(path)
     checkpoint.unlink(missing_ok=True)
+    skipped = chosen - table.sample_count
     if as_json:
         facts = {
             "output": str(path),
             "samples": table.sample_count,
+            "skipped": skipped,
             "tensors": len(table.statistics),
             "exact": table.exact,
             "model_digest": table.model_digest,
@@ -115,7 +124,9 @@ def calibrate(
         }
         print(json.dumps(facts, indent=2))
     else:
-        print(f"wrote {path}: {len(table.statistics)} tensors over {table.sample_count} samples")
+        without = f" ({skipped} of {chosen} cannot be read)" if skipped else ""
+        tensors, samples = len(table.statistics), table.sample_count
+        print(f"wrote {path}: {tensors} tensors over {samples} samples{without}")
 
 
 def _executor(workers: int | None, dask: str | None) -> AbstractContextManager[Executor | None]:

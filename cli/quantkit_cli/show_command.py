@@ -33,7 +33,10 @@ def show(
     ] = "name",
     method: Method = None,
     percentile: Annotated[
-        float | None, typer.Option("--percentile", help="Of the method percentile; in 0..100.")
+        float | None,
+        typer.Option(
+            "--percentile", help="For auto and percentile: above 50, at most 100 (default: 99.99)."
+        ),
     ] = None,
     plot: Annotated[
         Path | None,

@@ -141,7 +141,7 @@ def _header(table: CalibrationTable, source: str) -> Iterator[Text]:
         f"(digest {table.data_digest[:_DIGEST_DIGITS]})"
     )
     yield Text(preprocessing_words(table.preprocessing))
-    counted = "every value" if table.exact else "a sample of the values and the far tails"
+    counted = "every value" if table.exact else "a sample and the far tails of large tensors"
     yield Text(f"calibrated by quantkit {table.tool_version}, {counted} counted")
 
 

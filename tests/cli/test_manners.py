@@ -26,7 +26,7 @@ def test_an_unreadable_picture_is_named_and_skipped(
     warnings = [line for line in captured.err.splitlines() if "skipped" in line]
     assert len(warnings) == 1
     assert warnings[0].startswith("warning: skipped: picture 'one_bad/torn.png' cannot be read")
-    assert captured.out == f"wrote {output}: 13 tensors over 3 samples\n"
+    assert captured.out == f"wrote {output}: 13 tensors over 3 samples (1 of 4 cannot be read)\n"
 
 
 def test_report_says_how_many_pictures_were_skipped(
