@@ -18,14 +18,14 @@ import numpy as np
 from benchmarks.peers import calibrate_with_onnxruntime
 from quantkit.calibration.array_files import open_rows
 from quantkit.calibration.batches import readable_batches
-from quantkit.calibration.collector import Collector, collect
+from quantkit.calibration.collector import collect
 from quantkit.calibration.dataset import open_dataset
 from quantkit.calibration.preprocessing import PRESETS
-from quantkit.graph.ort_session import open_session, with_outputs
+from quantkit.graph.ort_session import open_session
 from quantkit.graph.program import Array
 from quantkit.passes.prepare import prepare
 from quantkit.pipeline import calibrate
-from quantkit.plan import tensors_to_calibrate
+from quantkit.pipeline.calibration import open_collector
 
 _PRESET, _INPUT = "imagenet", "input"  # MobileNetV2's
 _OVERLAP_ROUNDS = 5
@@ -82,9 +82,7 @@ def overlap(model: Path, data: Path) -> Figures:
     in memory.
     """
     prepared = prepare(model)
-    tensors, inputs = tensors_to_calibrate(prepared), prepared.program.inputs
-    session = open_session(with_outputs(prepared.model, tensors), threads=1)
-    collector = Collector(session, tensors, prepared.digest)
+    inputs, collector = prepared.program.inputs, open_collector(prepared)
     preset = PRESETS[_PRESET]
     kept = [
         batch.arrays[inputs[0].name]

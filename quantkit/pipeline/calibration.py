@@ -108,7 +108,7 @@ def calibrate(
         strict=strict,
     )
     name = "" if isinstance(model, Prepared) else Path(model).name
-    collector = _collector(prepared, name, batch_size, threads, exact)
+    collector = open_collector(prepared, name, batch_size, threads, exact)
     logger.info("calibrating %d tensors on %d samples", len(collector.tensors), len(dataset))
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
@@ -179,9 +179,14 @@ def _as_model_says(
     return follow_metadata(given, metadata)
 
 
-def _collector(
-    prepared: Prepared, name: str, batch_size: int, threads: int, exact: bool
+def open_collector(
+    prepared: Prepared,
+    name: str = "",
+    batch_size: int = 1,
+    threads: int = 2,
+    exact: bool = False,
 ) -> Collector:
+    """The session of a pass with all it collects; the arguments are those of :func:`calibrate`."""
     tensors = tensors_to_calibrate(prepared)
     model, channels = with_channel_outputs(prepared.model, tensors)
     session = open_session(model, threads=1, many_outputs=True)
@@ -248,7 +253,7 @@ def _opened(task: _Task) -> tuple[Collector, Dataset]:
             "give all of them the same files"
         )
     name = Path(task.model).name
-    collector = _collector(prepared, name, task.batch_size, task.threads, task.exact)
+    collector = open_collector(prepared, name, task.batch_size, task.threads, task.exact)
     return collector, dataset
 
 
