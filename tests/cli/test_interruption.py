@@ -14,6 +14,15 @@ import pytest
 from quantkit import bundled
 from quantkit.calibration.table import CalibrationTable
 
+# A job in the background begins with some of these signals ignored, one on a terminal does not.
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from quantkit_cli.app import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="children are found in /proc"),
@@ -32,8 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, output: Path, *options: str) -> "subprocess.Popen[str]":
     """A pass in a process group of its own, as a terminal starts it."""
-    code = "import sys; from quantkit_cli.app import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "calibrate", "m.onnx", "long.npy", "-o", str(output)]
+    command = [sys.executable, "-c", PROGRAM, "calibrate", "m.onnx", "long.npy", "-o", str(output)]
     return subprocess.Popen(
         [*command, *options], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
