@@ -16,7 +16,7 @@ from quantkit.numerics.affine import QuantizedTensor, QuantParams, dequantize, q
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.ops.contract import OPS, Kernel, Lowering
 from quantkit.ops.float_node import run_float_node
-from quantkit.plan import data_values
+from quantkit.plan import data_values, quantized_outputs
 from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 
 
@@ -110,7 +110,7 @@ class IntegerSession:
         node = step.node
         if step.kernel is not None:
             outputs: Sequence[Array] = step.kernel([values[name] for name in step.data])
-            return dict(zip(node.outputs, outputs, strict=True))
+            return dict(zip(filter(None, node.outputs), outputs, strict=True))
         inputs = [self._real(name, values) if name else None for name in node.inputs]
         results = run_float_node(node, inputs)
         return {
@@ -200,7 +200,7 @@ def _step(node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bo
     lowering = Lowering(
         node=node,
         inputs=tuple(inputs),
-        outputs=tuple(params[name] for name in node.outputs if name),
+        outputs=tuple(params[name] for name in quantized_outputs(node)),
         arithmetic=ARITHMETICS[arithmetic],
         strict_integer=strict_integer,
     )

@@ -11,7 +11,7 @@ import typer
 from quantkit_cli.console import Quiet, Verbose
 from quantkit_cli.data_options import AsJson
 from quantkit_cli.outputs import check_output
-from quantkit_cli.quantization_options import Method
+from quantkit_cli.quantization_options import Method, Percentile
 
 _PLOTTED = 12
 
@@ -32,12 +32,7 @@ def show(
         str, typer.Option("--sort", help="By name, range (widest first) or tail (longest first).")
     ] = "name",
     method: Method = None,
-    percentile: Annotated[
-        float | None,
-        typer.Option(
-            "--percentile", help="For auto and percentile: above 50, at most 100 (default: 99.99)."
-        ),
-    ] = None,
+    percentile: Percentile = None,
     plot: Annotated[
         Path | None,
         typer.Option(

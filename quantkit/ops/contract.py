@@ -28,8 +28,9 @@ class QuantRule:
 
     Attributes:
         output: "own": the output has a range of its own. "same_as_input": codes are moved or
-            clamped, so output and input 0 share their parameters. "fixed": the range follows from
-            the function (``fixed_range``), whatever the data.
+            clamped, so outputs and input 0 share their parameters. "fixed": the range follows from
+            the function (``fixed_range``), whatever the data. "plain": the output is no quantized
+            value (the indices of ArgMax).
         weight: Position of the weight input, or None.
         bias: Position of the bias input, or None. int32 with scale ``s_x * s_w``, zero point 0.
         fixed_range: The exact range of a "fixed" output.
@@ -38,7 +39,7 @@ class QuantRule:
             inputs (shapes, pads, bounds) must be constants.
     """
 
-    output: Literal["own", "same_as_input", "fixed"]
+    output: Literal["own", "same_as_input", "fixed", "plain"]
     weight: int | None = None
     bias: int | None = None
     fixed_range: tuple[float, float] | None = None
@@ -54,7 +55,7 @@ class Lowering:
         node: Attributes and names.
         inputs: Per input position: parameters of an activation, codes of a quantized constant
             (weight, bias), a plain array (shape, pads, bounds), or None where absent.
-        outputs: Parameters of each output.
+        outputs: Parameters of each output that is present; none where the rule says "plain".
         arithmetic: How accumulators become codes.
         strict_integer: Whether kernels must not hold a float array, temporaries included.
     """
@@ -101,6 +102,14 @@ class Op(Protocol):
             constants: Per input position the constant array, or None for a computed value.
         """
         return None
+
+    def has_onnxruntime_kernel(self, node: Node) -> bool:
+        """Whether onnxruntime computes ``DQ -> node -> Q`` in integers, or moves the codes.
+
+        Where it does not, it runs a float island there: the planner then makes the node integer
+        only between integer nodes, and codes may be off by one from onnxruntime's.
+        """
+        return True
 
     def float_form(self, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """The op in floats, ONNX semantics of ``node.version``.

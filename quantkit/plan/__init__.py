@@ -7,7 +7,13 @@
 
 from quantkit.plan.parameters import QuantPlan, make_plan, tensors_to_calibrate
 from quantkit.plan.ranges import full_range_values
-from quantkit.plan.refusals import candidate_refusals, data_values, op_refusal, product_length
+from quantkit.plan.refusals import (
+    candidate_refusals,
+    data_values,
+    op_refusal,
+    product_length,
+    quantized_outputs,
+)
 
 __all__ = [
     "QuantPlan",
@@ -17,5 +23,6 @@ __all__ = [
     "make_plan",
     "op_refusal",
     "product_length",
+    "quantized_outputs",
     "tensors_to_calibrate",
 ]

@@ -12,7 +12,12 @@ from quantkit.graph.program import Program
 from quantkit.numerics.affine import QuantParams, params_from_range
 from quantkit.passes.prepare import Prepared
 from quantkit.plan.ranges import estimated_range, full_range_reasons, known_range, range_groups
-from quantkit.plan.refusals import candidate_refusals, data_values, rule_of
+from quantkit.plan.refusals import (
+    candidate_refusals,
+    data_values,
+    quantized_outputs,
+    rule_of,
+)
 from quantkit.range_estimators.contract import Range
 
 
@@ -43,7 +48,7 @@ def tensors_to_calibrate(prepared: Prepared) -> tuple[str, ...]:
     wanted: dict[str, None] = {}
     for node in program.nodes:
         if rule_of(node) is not None:
-            for name in (*data_values(node, program.constants), *node.outputs):
+            for name in (*data_values(node, program.constants), *quantized_outputs(node)):
                 wanted[name] = None
     computed = program.producers()
     return tuple(
@@ -79,7 +84,7 @@ def make_plan(
     for node in program.nodes:
         if node.name in kept_float:
             continue
-        for name in (*data_values(node, program.constants), *node.outputs):
+        for name in (*data_values(node, program.constants), *quantized_outputs(node)):
             source = representative.get(name, name)
             if source not in chosen:
                 known = known_range(source, program, producers.get(source))

@@ -79,7 +79,8 @@ def range_groups(prepared: Prepared, kept_float: Mapping[str, str]) -> dict[str,
                     group[member] = output
             group[root] = output
         else:
-            group[output] = group.get(source, source)
+            root = group.get(source, source)
+            group |= dict.fromkeys((name for name in node.outputs if name), root)
     return group
 
 

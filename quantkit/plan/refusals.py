@@ -37,6 +37,7 @@ def candidate_refusals(prepared: Prepared, config: QuantConfig | None = None) ->
         if reason is not None:
             reasons[node.name] = reason
     _drop_idle_movement(prepared, reasons)
+    _drop_islands(program, reasons)
     return reasons
 
 
@@ -55,7 +56,7 @@ def op_refusal(node: Node, program: Program) -> str | None:
     if reason is not None:
         return reason
     names = data_values(node, program.constants)
-    for name in (*names, *node.outputs):
+    for name in (*names, *quantized_outputs(node)):
         dtype = (
             program.constants[name].dtype
             if name in program.constants
@@ -85,6 +86,13 @@ def data_values(node: Node, constants: Mapping[str, object]) -> tuple[str, ...]:
         for position, name in names
         if name and position != rule.bias and (position != rule.weight or name not in constants)
     )
+
+
+def quantized_outputs(node: Node) -> tuple[str, ...]:
+    """Names of the outputs that hold codes (of a node whose op is registered)."""
+    if OPS[node.op_type].rule.output == "plain":
+        return ()
+    return tuple(name for name in node.outputs if name)
 
 
 def product_length(node: Node, program: Program) -> int | None:
@@ -132,7 +140,8 @@ def _drop_idle_movement(prepared: Prepared, reasons: dict[str, str]) -> None:
     }
 
     def is_integer(node: Node) -> bool:
-        return node.name not in reasons and node.name not in idle
+        is_kept = node.name not in reasons and node.name not in idle
+        return is_kept and OPS[node.op_type].has_onnxruntime_kernel(node)
 
     changed = True
     while changed:
@@ -140,7 +149,8 @@ def _drop_idle_movement(prepared: Prepared, reasons: dict[str, str]) -> None:
         for node in tuple(idle.values()):
             producer = producers.get(node.inputs[0])
             follows = producer is not None and is_integer(producer)
-            feeds = any(map(is_integer, consumers.get(node.outputs[0], [])))
+            readers = [node for name in node.outputs for node in consumers.get(name, [])]
+            feeds = any(map(is_integer, readers))
             # A clamp's input has a wider range, which costs resolution, unless it is quantized
             # anyway: a graph input, or what another kernel reads.
             loses = producer is not None and OPS[node.op_type].rule.clamps
@@ -149,6 +159,28 @@ def _drop_idle_movement(prepared: Prepared, reasons: dict[str, str]) -> None:
                 del idle[node.name]
                 changed = True
     reasons.update(dict.fromkeys(idle, "moves or clamps values between float nodes"))
+
+
+def _drop_islands(program: Program, reasons: dict[str, str]) -> None:
+    """Leave float what onnxruntime computes in floats, unless Q/DQ surround it anyway."""
+    producers, consumers = program.producers(), program.consumers()
+    islands = {
+        node.name: node
+        for node in program.nodes
+        if node.name not in reasons
+        and OPS[node.op_type].rule.output != "same_as_input"
+        and not OPS[node.op_type].has_onnxruntime_kernel(node)
+    }
+
+    def is_quantized(name: str) -> bool:
+        """Whether an integer node makes or reads the value."""
+        nodes = [*consumers.get(name, []), *([producers[name]] if name in producers else [])]
+        return any(node.name not in reasons and node.name not in islands for node in nodes)
+
+    for node in islands.values():
+        computed = [n for n in data_values(node, program.constants) if n not in program.constants]
+        if not all(map(is_quantized, (*computed, *quantized_outputs(node)))):
+            reasons[node.name] = "onnxruntime computes it in floats, and so does a neighbour"
 
 
 def _check_choice(prepared: Prepared, config: QuantConfig) -> None:

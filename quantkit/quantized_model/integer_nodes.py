@@ -14,7 +14,7 @@ from quantkit.numerics.affine import QuantizedTensor, QuantParams, quantize
 from quantkit.ops.clamp import clamp_is_implied
 from quantkit.ops.contract import OPS
 from quantkit.passes.prepare import Prepared
-from quantkit.plan import data_values, op_refusal
+from quantkit.plan import data_values, op_refusal, quantized_outputs
 from quantkit.quantized_model.constants import quantize_operand
 
 Params = dict[str, QuantParams]
@@ -76,7 +76,7 @@ def _data_refusal(
 ) -> str | None:
     arrays = prepared.program.constants
     data = data_values(node, arrays)
-    for name in (*data, *(output for output in node.outputs if output)):
+    for name in (*data, *quantized_outputs(node)):
         if name not in params:
             return f"{name!r} is not quantized in the file"
         if params[name].axis is not None:

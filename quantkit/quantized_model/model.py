@@ -10,7 +10,7 @@ from quantkit.numerics.affine import QuantizedTensor
 from quantkit.ops.contract import OPS
 from quantkit.passes.note import PassNote
 from quantkit.passes.prepare import Prepared
-from quantkit.plan import QuantPlan, data_values, product_length
+from quantkit.plan import QuantPlan, data_values, product_length, quantized_outputs
 from quantkit.quantized_model.constants import (
     ACCUMULATOR_MAX,
     accumulator_bound,
@@ -55,7 +55,7 @@ class QuantizedModel:
             if node.name in self.plan.kept_float:
                 continue
             data = data_values(node, self.prepared.program.constants)
-            for name in (*data, *node.outputs):
+            for name in (*data, *quantized_outputs(node)):
                 if name not in self.plan.params:
                     raise ModelError(f"node {node.name!r}: {name!r} has no scale and zero point")
             for name in weight_and_bias(node):

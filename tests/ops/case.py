@@ -32,7 +32,7 @@ class Case:
         outputs: Parameters of the outputs.
         data: Codes of the activation inputs.
         fused: An op type that onnxruntime's optimized graph must hold: the kernel compared with;
-            "" where it removes the op.
+            "" where it removes the op, or has no integer kernel for it.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """The checks every kernel must pass. Tolerances are required keywords, in codes (LSB)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -26,9 +26,18 @@ def lower(lowering: Lowering) -> Kernel:
 
 
 def run(case: Case, arithmetic: str, *, strict_integer: bool, lower: Lower = lower) -> IntegerArray:
-    (y_q,) = lower(case.lowering(arithmetic, strict_integer=strict_integer))(case.data)
-    assert y_q.dtype == case.outputs[0].dtype
-    return y_q
+    """The codes of all outputs, one after the other where there are several."""
+    codes = lower(case.lowering(arithmetic, strict_integer=strict_integer))(case.data)
+    for y_q, params in zip(codes, case.outputs, strict=bool(case.outputs)):
+        assert y_q.dtype == params.dtype
+    return joined(codes)
+
+
+def joined(arrays: Sequence[IntegerArray]) -> IntegerArray:
+    """A single array as it is; several, flattened one after the other."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate([array.reshape(-1) for array in arrays])
 
 
 def assert_codes_close(
@@ -61,7 +70,7 @@ def onnxruntime_codes(case: Case) -> IntegerArray:
     assert case.fused in result.op_types or not case.fused, (
         f"compared with {sorted(result.op_types)}"
     )
-    return result.outputs[0]
+    return joined(result.outputs)
 
 
 def check_against_onnxruntime(
@@ -103,8 +112,15 @@ def check_against_float_form(
     lower: Lower = lower,
 ) -> None:
     """The op's own float form on dequantized inputs, quantized."""
-    (real,) = OPS[case.node.op_type].float_form(case.node, real_inputs(case))
-    expected = quantize(np.asarray(real, np.float32), case.outputs[0])
+    reals = OPS[case.node.op_type].float_form(case.node, real_inputs(case))
+    expected = joined(
+        [
+            quantize(np.asarray(real, np.float32), params)
+            for real, params in zip(reals, case.outputs, strict=True)
+        ]
+        if case.outputs
+        else reals
+    )
     got = run(case, arithmetic, strict_integer=strict_integer, lower=lower)
     assert_codes_close(got, expected, max_lsb=max_lsb, max_share=max_share)
 
