@@ -94,7 +94,7 @@ def calibrate(
         progress: Told how far the pass is.
 
     Raises:
-        TableMismatchError: ``checkpoint`` holds a pass over something else.
+        CalibrationError: ``checkpoint`` holds a pass over something else.
         QuantkitError: Bad model or data; see ``errors``.
     """
     if shard_size is not None and shard_size < 1:

@@ -6,7 +6,6 @@
 """
 
 from quantkit.plan.parameters import QuantPlan, make_plan, tensors_to_calibrate
-from quantkit.plan.ranges import full_range_values
 from quantkit.plan.refusals import (
     candidate_refusals,
     data_values,
@@ -19,7 +18,6 @@ __all__ = [
     "QuantPlan",
     "candidate_refusals",
     "data_values",
-    "full_range_values",
     "make_plan",
     "op_refusal",
     "product_length",

@@ -9,14 +9,14 @@ from quantkit.config import QuantConfig
 from quantkit.graph.program import Node, Program
 from quantkit.numerics.affine import QuantParams, params_from_range, per_tensor
 from quantkit.passes.prepare import Prepared
-from quantkit.plan.refusals import candidate_refusals, rule_of
+from quantkit.plan.refusals import rule_of
 from quantkit.range_estimators.contract import RANGE_ESTIMATORS, Range, RangeOptions
 
 # What they give depends on the differences of their largest inputs, which a percentile cuts off.
 _KEEP_FULL_INPUT = ("Softmax", "LogSoftmax")
 
 
-def full_range_values(prepared: Prepared, config: QuantConfig | None = None) -> dict[str, str]:
+def full_range_reasons(prepared: Prepared, groups: Mapping[str, str]) -> dict[str, str]:
     """Values that are never clipped, whatever the range estimator, and why.
 
     These are the inputs and outputs of the graph, the inputs of Softmax and LogSoftmax, and
@@ -24,20 +24,11 @@ def full_range_values(prepared: Prepared, config: QuantConfig | None = None) -> 
 
     Args:
         prepared: The prepared float graph.
-        config: The user's choices; what stays float shares nothing.
+        groups: From :func:`range_groups`.
 
     Returns:
         Value name -> reason, such as "graph output: full range".
-
-    Raises:
-        ConfigError: See :func:`quantkit.plan.candidate_refusals`.
     """
-    groups = range_groups(prepared, candidate_refusals(prepared, config))
-    return full_range_reasons(prepared, groups)
-
-
-def full_range_reasons(prepared: Prepared, groups: Mapping[str, str]) -> dict[str, str]:
-    """:func:`full_range_values` for groups that are known already."""
     program = prepared.program
     own: dict[str, str] = {spec.name: "graph output: full range" for spec in program.outputs}
     own |= {spec.name: "graph input: full range" for spec in program.inputs}

@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
@@ -181,17 +181,7 @@ def _facts(row: TensorRow) -> dict[str, Any]:
         "channels": None if statistics.channels is None else statistics.channels.channels,
         "channel_ratio": row.channel_ratio,
         "tail": row.tail if math.isfinite(row.tail) else None,
-        "ranges": {
-            method: {
-                "low": found.low,
-                "high": found.high,
-                "reason": found.reason,
-                "cut_percent": found.cut_percent,
-                "scale": found.scale,
-                "zero_point": found.zero_point,
-            }
-            for method, found in row.ranges.items()
-        },
+        "ranges": {method: asdict(found) for method, found in row.ranges.items()},
     }
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from quantkit.calibration.table import CalibrationTable
 from quantkit.config import QuantConfig
-from quantkit.errors import ConfigError
 from quantkit.passes.prepare import Prepared, prepare
-from quantkit.plan import QuantPlan, full_range_values, make_plan
+from quantkit.plan import QuantPlan, candidate_refusals, make_plan
+from quantkit.plan.ranges import full_range_reasons, range_groups
 from quantkit.range_estimators import RANGE_ESTIMATORS, RangeOptions
 from tests.small_networks import NETWORKS, Network, calibrated
 
@@ -40,6 +40,12 @@ def planned(
 ) -> tuple[Prepared, CalibrationTable, QuantPlan]:
     prepared, table = calibrated(network.model(), network.input_shape)
     return prepared, table, make_plan(prepared, table, config)
+
+
+def full_range_values(prepared: Prepared, config: QuantConfig | None = None) -> dict[str, str]:
+    return full_range_reasons(
+        prepared, range_groups(prepared, candidate_refusals(prepared, config))
+    )
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -112,11 +118,6 @@ def test_what_stays_float_shares_nothing() -> None:
     assert names == {"x", "k", "s", "r", "t", "y"}
     alone = full_range_values(prepared, QuantConfig(op_types_to_quantize=("MatMul",)))
     assert set(alone) == {"x", "t", "y"}
-
-
-def test_full_range_values_check_the_choice() -> None:
-    with pytest.raises(ConfigError, match="no node is called 'nothing'"):
-        full_range_values(prepare(MOBILE.model()), QuantConfig(nodes_to_exclude=("nothing",)))
 
 
 def test_a_softmax_at_the_end_is_fixed() -> None:
