@@ -128,7 +128,7 @@ def _timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """The largest resident memory so far.
 
     Linux starts ``ru_maxrss`` at the peak of the process that started this one; the file does not.
@@ -145,7 +145,7 @@ def main(name: str, model: str, data: str) -> None:
     """Print the figures of one contestant."""
     figures: Figures = {}
     wall, cpu = _timed(lambda: figures.update(CONTESTANTS[name](Path(model), Path(data))))
-    print(json.dumps({"wall_s": wall, "cpu_s": cpu, "peak_mb": _peak_mb(), **figures}))
+    print(json.dumps({"wall_s": wall, "cpu_s": cpu, "peak_mb": peak_mb(), **figures}))
 
 
 if __name__ == "__main__":

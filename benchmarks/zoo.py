@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from quantkit.calibration.dataset import Dataset, open_dataset
 from quantkit.calibration.preprocessing import PRESETS
 from quantkit.passes.prepare import prepare
@@ -25,6 +27,12 @@ class Network:
         """The float model."""
         return zoo() / "models" / self.file
 
+
+RESNET8 = Network("resnet8_cifar10.onnx", "raw", "ResNet-8")
+DS_CNN = Network("kws_dscnn.onnx", "raw", "DS-CNN")
+AUTOENCODER = Network("ad_autoencoder.onnx", "raw", "autoencoder")
+WAKE_WORDS = Network("vww_mobilenet_v1.onnx", "unit", "MobileNetV1-0.25, visual wake words")
+HAND_LANDMARK = Network("hand_landmark.onnx", "unit", "hand landmarks")
 
 NETWORKS = (
     Network("mobilenet_v2.onnx", "imagenet", "MobileNetV2"),
@@ -56,6 +64,26 @@ def pictures(network: Network, kind: str, count: int | None = None) -> Dataset:
         preprocessing=PRESETS[network.preset],
         num_samples=count,
     )
+
+
+def sounds(network: Network, kind: str, count: int | None = None) -> Dataset:
+    """The "calibration" or "evaluation" keyword samples as arrays of the network's shape.
+
+    The autoencoder has no data of its own in the zoo: its samples are 640 consecutive values of
+    these.
+    """
+    with np.load(zoo() / "kws" / f"{kind}.npz") as arrays:
+        values = arrays["input"]
+    inputs = prepare(network.path).program.inputs
+    shape = [size for size in (inputs[0].shape or ())[1:] if isinstance(size, int)]
+    size = int(np.prod(shape))
+    samples = values.reshape(-1)[: values.size // size * size].reshape(-1, *shape)
+    return open_dataset(samples, inputs, preprocessing=None, num_samples=count)
+
+
+def quantized_files() -> tuple[Path, ...]:
+    """MobileNetV2 as other tools quantized it."""
+    return tuple(sorted((zoo() / "quantized").glob("*.onnx")))
 
 
 def labels() -> Path:

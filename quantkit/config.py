@@ -20,6 +20,7 @@ class QuantConfig(BaseModel):
         per_channel: Whether every output channel of a weight has its own scale.
         reduce_range: Whether weight codes stay within [-64, 64], so that x86 without VNNI cannot
             saturate when it adds two products in 16 bits.
+        nodes_to_reduce_range: Names of the only nodes whose weight codes stay within [-64, 64].
         bias_correction: Whether the mean error of rounded weights is taken out of the biases.
         nodes_to_exclude: Names of nodes that stay float.
         op_types_to_quantize: Only these op types are quantized; empty: all that can be.
@@ -31,14 +32,14 @@ class QuantConfig(BaseModel):
     percentile: Annotated[float, Field(strict=True, gt=50, le=100)] = 99.99
     per_channel: StrictBool = True
     reduce_range: StrictBool = False
+    nodes_to_reduce_range: tuple[str, ...] = ()
     bias_correction: StrictBool = True
     nodes_to_exclude: tuple[str, ...] = ()
     op_types_to_quantize: tuple[str, ...] = ()
 
-    @property
-    def weight_qmax(self) -> int:
-        """The largest weight code; the smallest is its negative."""
-        return 64 if self.reduce_range else 127
+    def weight_qmax(self, node: str) -> int:
+        """The largest weight code of a node; the smallest is its negative."""
+        return 64 if self.reduce_range or node in self.nodes_to_reduce_range else 127
 
 
 def read_config(path: str | Path) -> QuantConfig:

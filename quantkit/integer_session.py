@@ -16,6 +16,7 @@ from quantkit.numerics.affine import QuantizedTensor, QuantParams, dequantize, q
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.ops.contract import OPS, Kernel, Lowering
 from quantkit.ops.float_node import run_float_node
+from quantkit.ops.parallel import available_threads
 from quantkit.plan import data_values, quantized_outputs
 from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 
@@ -133,7 +134,11 @@ class IntegerSession:
 
 
 def open_integer_session(
-    model: QuantizedModel, *, arithmetic: str = "onnxruntime", strict_integer: bool = False
+    model: QuantizedModel,
+    *,
+    arithmetic: str = "onnxruntime",
+    strict_integer: bool = False,
+    threads: int = 0,
 ) -> IntegerSession:
     """Lower a model: make every node's kernel. Floats are used here, once, and never afterwards.
 
@@ -141,6 +146,7 @@ def open_integer_session(
         model: The quantized model.
         arithmetic: "onnxruntime" or "fixed_point".
         strict_integer: Refuse float islands and use kernels that hold no float array.
+        threads: How many threads a kernel may use; 0: one per core. Codes do not depend on it.
 
     Raises:
         UnknownNameError: No such arithmetic.
@@ -159,7 +165,8 @@ def open_integer_session(
         raise UnsupportedModelError(
             f"strict integer: node {name!r} stays float ({reason}){more}; run without it"
         )
-    steps = tuple(_step(node, model, arithmetic, strict_integer) for node in program.nodes)
+    threads = threads or available_threads()
+    steps = tuple(_step(node, model, arithmetic, strict_integer, threads) for node in program.nodes)
     return IntegerSession(
         program=program,
         steps=steps,
@@ -180,7 +187,9 @@ def _require_shape(spec: TensorSpec, array: Array) -> None:
         raise ShapeMismatchError(f"input {spec.name!r} has shape {wanted}, got {array.shape}")
 
 
-def _step(node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bool) -> Step:
+def _step(
+    node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bool, threads: int
+) -> Step:
     if node.name in model.plan.kept_float:
         return Step(node, None, ())
     params, constants = model.plan.params, model.prepared.program.constants
@@ -203,6 +212,7 @@ def _step(node: Node, model: QuantizedModel, arithmetic: str, strict_integer: bo
         outputs=tuple(params[name] for name in quantized_outputs(node)),
         arithmetic=ARITHMETICS[arithmetic],
         strict_integer=strict_integer,
+        threads=threads,
     )
     computed = tuple(name for name in data if name not in quantized)
     return Step(node, OPS[node.op_type].lower(lowering), computed)

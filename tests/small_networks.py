@@ -266,23 +266,23 @@ NETWORKS: dict[str, Network] = {
     "float_island": Network(
         """(float[N,3,8,8] x, float[4,3,1,1] w, float[4,4,1,1] v) => (float[N,4,8,8] y) {
           c = Conv(x, w)
-          [island] e = Erf(c)
+          [island] e = Shrink<lambd = 0.0>(c)
           y = Conv(e, v)
         }""",
         (3, 8, 8),
-        frozenset({"Erf"}),
-        frozenset({"Erf"}),
+        frozenset({"Shrink"}),
+        frozenset({"Shrink"}),
     ),
     "read_by_both": Network(
         """(float[N,3,8,8] x, float[4,3,1,1] w, float[4,4,1,1] v)
           => (float[N,4,8,8] y, float[N,4,8,8] e) {
           c = Conv(x, w)
-          [island] e = Erf(c)
+          [island] e = Shrink<lambd = 0.0>(c)
           y = Conv(c, v)
         }""",
         (3, 8, 8),
-        frozenset({"Erf"}),
-        frozenset({"Erf"}),
+        frozenset({"Shrink"}),
+        frozenset({"Shrink"}),
     ),
     "relu_read_twice": Network(
         """(float[N,3,8,8] x, float[3,3,1,1] w, float[3,3,1,1] v) => (float[N,3,8,8] y) {
@@ -330,5 +330,49 @@ NETWORKS: dict[str, Network] = {
           y = MatMul(s, v)
         }""",
         (6, 10),
+    ),
+    "squeeze_and_excitation": Network(
+        """(float[N,4,8,8] x, float[8,4,3,3] w0, float[4,8,1,1] w1, float[4] b1, float[8,4,1,1] w2,
+          float[3,8,1,1] w3) => (float[N,3,8,8] y) {
+          c = Conv<pads = [1,1,1,1]>(x, w0)
+          p = GlobalAveragePool(c)
+          d = Conv(p, w1, b1)
+          r = Relu(d)
+          e = Conv(r, w2)
+          g = Sigmoid(e)
+          [gate] m = Mul(c, g)
+          y = Conv(m, w3)
+        }""",
+        (4, 8, 8),
+    ),
+    "concat": Network(
+        """(float[N,4,6,6] x, float[3,4,1,1] w0, float[2,4,3,3] w1, float[4,11,1,1] v)
+          => (float[N,4,6,6] y) {
+          a = Conv(x, w0)
+          b = Conv<pads = [1,1,1,1]>(x, w1)
+          s = Sigmoid(b)
+          l = LeakyRelu<alpha = 0.1>(a)
+          [join] j = Concat<axis = 1>(l, b, s, x)
+          y = Conv(j, v)
+        }""",
+        (4, 6, 6),
+    ),
+    "hard_swish": Network(
+        """(float[N,3,8,8] x, float[4,3,1,1] w, float[2,4,1,1] v) => (float[N,2,8,8] y) {
+          c = Conv(x, w)
+          [swish] h = HardSwish(c)
+          y = Conv(h, v)
+        }""",
+        (3, 8, 8),
+        float_in_onnxruntime=frozenset({"HardSigmoid", "Mul"}),
+    ),
+    "where": Network(
+        """(float[N,3,4,4] x, float[3,3,1,1] w, float[3,3,1,1] v) => (float[N,3,4,4] y) {
+          even = Constant<value = bool[4] {1,0,1,0}>()
+          c = Conv(x, w)
+          s = Where(even, c, x)
+          y = Conv(s, v)
+        }""",
+        (3, 4, 4),
     ),
 }

@@ -11,8 +11,10 @@ from quantkit_cli.quantization_options import chosen_config
 def test_defaults() -> None:
     config = QuantConfig()
     assert (config.range_estimator, config.percentile) == ("auto", 99.99)
-    assert (config.per_channel, config.weight_qmax) == (True, 127)
-    assert QuantConfig(reduce_range=True).weight_qmax == 64
+    assert (config.per_channel, config.weight_qmax("conv")) == (True, 127)
+    assert QuantConfig(reduce_range=True).weight_qmax("conv") == 64
+    only = QuantConfig(nodes_to_reduce_range=("conv",))
+    assert (only.weight_qmax("conv"), only.weight_qmax("other")) == (64, 127)
 
 
 def test_is_frozen() -> None:

@@ -8,6 +8,7 @@ from quantkit.exporters.qdq import qdq_graph
 from quantkit.graph.program import Array
 from quantkit.integer_session import IntegerSession, Step, open_integer_session
 from quantkit.numerics.affine import dequantize, quantize
+from quantkit.ops import parallel
 from tests.small_networks import NETWORKS, onnxruntime_outputs, quantized_network
 
 NAMES = sorted(NETWORKS)
@@ -27,6 +28,20 @@ def test_strict_gives_the_same_codes(name: str, batch: int) -> None:
         default = open_integer_session(model, arithmetic=arithmetic)
         strict = open_integer_session(model, arithmetic=arithmetic, strict_integer=True)
         expected, actual = all_codes(default, feeds), all_codes(strict, feeds)
+        for value, codes in expected.items():
+            np.testing.assert_array_equal(actual[value], codes, err_msg=value)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_codes_do_not_depend_on_threads(
+    name: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "_SHARE_BYTES", 1)
+    model, feeds = quantized_network(name), NETWORKS[name].feeds(batch)
+    expected = all_codes(open_integer_session(model, threads=1), feeds)
+    for threads in (0, 2, 3):
+        actual = all_codes(open_integer_session(model, threads=threads), feeds)
         for value, codes in expected.items():
             np.testing.assert_array_equal(actual[value], codes, err_msg=value)
 
@@ -120,7 +135,7 @@ def test_values_are_dropped_after_their_last_use(
 
 def test_strict_refuses_a_float_island_by_name() -> None:
     with pytest.raises(
-        UnsupportedModelError, match=r"node 'island' stays float \(no integer kernel for Erf\)"
+        UnsupportedModelError, match=r"node 'island' stays float \(no integer kernel for Shrink\)"
     ):
         open_integer_session(quantized_network("float_island"), strict_integer=True)
 

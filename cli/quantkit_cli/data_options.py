@@ -27,6 +27,10 @@ DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help=_DATA_HELP, p
 DataOption = Annotated[
     Path, typer.Option("--data", "-d", metavar="DATA", help=_DATA_HELP, parser=_named)
 ]
+OptionalData = Annotated[
+    Path | None,
+    typer.Option("--data", "-d", metavar="DATA", help=f"For vectors: {_DATA_HELP}", parser=_named),
+]
 Preset = Annotated[
     str | None,
     typer.Option(

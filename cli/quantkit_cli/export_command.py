@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from quantkit_cli import data_options
 from quantkit_cli import quantization_options as options
 from quantkit_cli.console import Quiet, Verbose
-from quantkit_cli.data_options import AsJson
-from quantkit_cli.outputs import check_output, files_of_model
+from quantkit_cli.outputs import check_export, files_of_model
 
 
 def export(
@@ -21,7 +21,9 @@ def export(
             metavar="MODEL", help="A float model (with --calibration) or a quantized one."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write, or (vectors) a new folder.")
+    ],
     calibration: Annotated[
         Path | None,
         typer.Option("--calibration", "-c", help="The float model's *.calib.npz file."),
@@ -31,25 +33,45 @@ def export(
     percentile: options.Percentile = None,
     per_channel: options.PerChannel = None,
     reduce_range: options.ReduceRange = None,
+    reduce_range_node: options.ReduceRangeNode = None,
     bias_correction: options.BiasCorrection = None,
     nodes_to_exclude: options.NodesToExclude = None,
     op_types_to_quantize: options.OpTypesToQuantize = None,
     format: options.Format = "qdq",
-    as_json: AsJson = False,
+    data: data_options.OptionalData = None,
+    num_samples: Annotated[
+        int | None,
+        typer.Option("--num-samples", min=1, help="For vectors: how many samples; default: 1."),
+    ] = None,
+    preset: data_options.Preset = None,
+    mean: data_options.Mean = None,
+    std: data_options.Std = None,
+    resize: data_options.Resize = None,
+    fit: data_options.Fit = None,
+    crop: data_options.Crop = None,
+    size: data_options.Size = None,
+    layout: data_options.Layout = None,
+    channel_order: data_options.ChannelOrder = None,
+    strict: data_options.Strict = False,
+    as_json: data_options.AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
     """Write an integer model from a calibration file.
 
     Without --calibration, MODEL is quantized already and is converted to --format as it is.
+    With --format vectors, layers get the codes that the samples of --data make, prepared as for
+    calibration; without --data, pseudo-random codes.
     """
     from quantkit.calibration.table import CalibrationTable
     from quantkit.config import QuantConfig
     from quantkit.errors import ConfigError
-    from quantkit.exporters.contract import EXPORTERS
+    from quantkit.pipeline import export as write
     from quantkit.pipeline import load_quantized, quantize_calibrated
 
-    write = EXPORTERS[format]
+    preprocessing = data_options.chosen_preprocessing(
+        preset, mean, std, resize, fit, crop, size, layout, channel_order
+    )
     config = options.chosen_config(
         recipe,
         method,
@@ -59,8 +81,9 @@ def export(
         nodes_to_exclude,
         op_types_to_quantize,
         percentile,
+        reduce_range_node,
     )
-    check_output(output, inputs=(*files_of_model(model), calibration, recipe))
+    check_export(output, format, inputs=(*files_of_model(model), calibration, recipe))
     if calibration is not None:
         table = CalibrationTable.load(calibration)
         quantized = quantize_calibrated(model, table, config).model
@@ -72,7 +95,15 @@ def export(
                 "choose how to quantize have no effect; give --calibration, or leave them out"
             )
         quantized = load_quantized(model)
-    write(quantized, output)
+    write(
+        quantized,
+        output,
+        format,
+        data=data,
+        preprocessing=preprocessing,
+        num_samples=num_samples,
+        strict=strict,
+    )
     facts = options.summary(quantized, model, output)
     if as_json:
         print(json.dumps(facts, indent=2))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quantkit_cli.outputs import written_bytes
+
 if TYPE_CHECKING:
     from quantkit.config import QuantConfig
     from quantkit.quantized_model.model import QuantizedModel
@@ -17,8 +19,8 @@ Recipe = Annotated[
     Path | None,
     typer.Option("--recipe", help="A TOML file with these choices; options given here win."),
 ]
-# The registry's names and the first lines of its docstrings, which a test compares with these:
-# importing the registry would slow down every --help.
+# A registry's names and the first lines of its docstrings, which a test compares with these:
+# importing the registry would slow down every --help. FORMATS below is such a copy too.
 METHODS = {
     "auto": "Percentile where a long tail would take more than 5 % of the codes, else minmax; "
     "says why.",
@@ -58,6 +60,14 @@ ReduceRange = Annotated[
         help="Weights within [-64, 64], for x86 without VNNI, or [-127, 127] (default).",
     ),
 ]
+ReduceRangeNode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reduce-range-node",
+        metavar="NAME",
+        help="A node whose weights stay within [-64, 64]; may be repeated.",
+    ),
+]
 BiasCorrection = Annotated[
     bool | None,
     typer.Option(
@@ -73,7 +83,19 @@ OpTypesToQuantize = Annotated[
     list[str] | None,
     typer.Option("--op-types-to-quantize", help="Quantize only this op; may be repeated."),
 ]
-Format = Annotated[str, typer.Option("--format", help="What to write: qdq.")]
+FORMATS = {
+    "qdq": "ONNX file with Q/DQ pairs, for onnxruntime (the default).",
+    "qoperator": "ONNX file of QLinear operators, for onnxruntime and runtimes that do not fuse "
+    "Q/DQ.",
+    "vectors": "A folder of golden vectors (.npz per layer) to check C or HDL against.",
+}
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="What to write. " + " ".join(f"{name}: {text}" for name, text in FORMATS.items()),
+    ),
+]
 
 
 def chosen_config(
@@ -85,6 +107,7 @@ def chosen_config(
     nodes_to_exclude: list[str] | None,
     op_types_to_quantize: list[str] | None,
     percentile: float | None = None,
+    reduce_range_node: list[str] | None = None,
 ) -> QuantConfig:
     """The recipe with the options laid over it.
 
@@ -101,6 +124,7 @@ def chosen_config(
         "percentile": percentile,
         "per_channel": per_channel,
         "reduce_range": reduce_range,
+        "nodes_to_reduce_range": tuple(reduce_range_node) if reduce_range_node else None,
         "bias_correction": bias_correction,
         "nodes_to_exclude": tuple(nodes_to_exclude) if nodes_to_exclude else None,
         "op_types_to_quantize": tuple(op_types_to_quantize) if op_types_to_quantize else None,
@@ -116,13 +140,12 @@ def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]
     from dataclasses import asdict
 
     from quantkit.evaluation.integer_share import planned_mac_percent
-    from quantkit.reporting.report import model_bytes
 
     return {
         "output": str(output),
-        "bytes": model_bytes(output),
+        "bytes": written_bytes(output),
         "source": str(source),
-        "source_bytes": model_bytes(source),
+        "source_bytes": written_bytes(source),
         "int8_mac_percent": planned_mac_percent(model),
         "kept_float": dict(model.plan.kept_float),
         "ranges": {name: asdict(found) for name, found in model.plan.ranges.items()},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from quantkit_cli import data_options, quantization_options
 from quantkit_cli.console import Quiet, Verbose, progress
-from quantkit_cli.outputs import check_output, files_of_model
+from quantkit_cli.outputs import check_export, check_output, files_of_model
 
 
 def quantize(
@@ -18,7 +18,11 @@ def quantize(
     data: data_options.DataArgument,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file; default: MODEL.int8.onnx here."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file; default: MODEL.int8.onnx here; vectors: MODEL.vectors.",
+        ),
     ] = None,
     save_calibration: Annotated[
         Path | None, typer.Option("--save-calibration", help="Keep the calibration file as well.")
@@ -40,6 +44,7 @@ def quantize(
     percentile: quantization_options.Percentile = None,
     per_channel: quantization_options.PerChannel = None,
     reduce_range: quantization_options.ReduceRange = None,
+    reduce_range_node: quantization_options.ReduceRangeNode = None,
     bias_correction: quantization_options.BiasCorrection = None,
     nodes_to_exclude: quantization_options.NodesToExclude = None,
     op_types_to_quantize: quantization_options.OpTypesToQuantize = None,
@@ -50,10 +55,10 @@ def quantize(
 ) -> None:
     """Calibrate MODEL on DATA and write it in integers, in one go."""
     from quantkit.errors import ConfigError
-    from quantkit.exporters.contract import EXPORTERS
+    from quantkit.exporters.contract import SAMPLE_FORMATS
+    from quantkit.pipeline import export
     from quantkit.pipeline import quantize as run
 
-    write = EXPORTERS[format]
     preprocessing = data_options.chosen_preprocessing(
         preset, mean, std, resize, fit, crop, size, layout, channel_order
     )
@@ -66,10 +71,12 @@ def quantize(
         nodes_to_exclude,
         op_types_to_quantize,
         percentile,
+        reduce_range_node,
     )
-    path = output or Path(f"{model.stem}.int8.onnx")
+    has_samples = format in SAMPLE_FORMATS
+    path = output or Path(f"{model.stem}.{format if has_samples else 'int8.onnx'}")
     inputs = (*files_of_model(model), data, recipe)
-    check_output(path, inputs=inputs)
+    check_export(path, format, inputs=inputs)
     if save_calibration is not None:
         check_output(save_calibration, inputs=inputs, option="--save-calibration")
         if save_calibration.resolve() == path.resolve():
@@ -85,7 +92,8 @@ def quantize(
             strict=strict,
             progress=advance,
         )
-    write(result.model, path)
+    samples: dict[str, Any] = {"data": data, "preprocessing": preprocessing, "strict": strict}
+    export(result.model, path, format, **(samples if has_samples else {}))
     if save_calibration is not None:
         result.table.save(save_calibration)
     facts = quantization_options.summary(result.model, model, path)

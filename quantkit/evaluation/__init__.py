@@ -5,5 +5,6 @@
 - ``integer_share``: how much of a network runs in integers, planned and measured.
 - ``accuracy``: top-1, top-5, agreement and SQNR of several engines over the same samples.
 - ``input_check``, ``first_layer``: whether data look like what the network was trained on.
-- ``verification``: integer session, onnxruntime and the float reference, layer by layer.
+- ``verification``: integer session, onnxruntime and the float reference, layer by layer;
+  ``side_by_side`` runs them, ``oracle`` gets onnxruntime's codes, ``exact_codes`` finds ties.
 """

@@ -12,6 +12,8 @@ from quantkit.quantized_model.model import QuantizedModel
 _INTEGER_OPS = frozenset({"QGemm", "QLinearConv", "QLinearMatMul"})
 # onnxruntime keeps the names of nodes, with this behind those it rewrote.
 _REWRITTEN = re.compile(r"_token_\d+$")
+# What a QOperator file puts behind the name of the node it was made of.
+_QLINEAR = "_quant"
 
 
 def planned_mac_percent(model: QuantizedModel) -> float | None:
@@ -45,5 +47,6 @@ def measured_mac_percent(path: Path, program: Program) -> float | None:
         for node in optimized_program(path).nodes
         if node.op_type in _INTEGER_OPS
     }
+    kernels |= {name.removesuffix(_QLINEAR) for name in kernels}
     integer = sum(node.macs or 0 for node in cost.nodes if node.name in kernels)
     return 100.0 * integer / cost.macs

@@ -1,30 +1,22 @@
-"""Integer session, onnxruntime and the float reference side by side, layer by layer.
+"""What ``verify`` found: counts per layer, the verdict, and where the networks part.
 
-Isolated: every kernel gets the codes that onnxruntime computed as its input, and its codes are
-compared with onnxruntime's. Accumulated: the integer session runs from the network's input. The
-oracle is onnxruntime's fully optimized session of the file itself, with the code tensors as extra
-outputs; that it computes what the session without them computes is checked on the outputs. The
-float reference is the op's float form on the dequantized input codes.
+- Isolated: every kernel gets the codes that onnxruntime computed as its input, and its codes are
+  compared with onnxruntime's.
+- Accumulated: the integer session runs from the network's input.
+- Float reference: the op's float form on the dequantized input codes, in float64, rounded to codes.
+
+:mod:`quantkit.evaluation.side_by_side` runs them, :mod:`quantkit.evaluation.oracle` says what of
+onnxruntime they are compared with, :mod:`quantkit.evaluation.exact_codes` what a tie is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from quantkit.calibration.batches import batches
-from quantkit.calibration.dataset import Dataset
-from quantkit.errors import ModelError, NonFiniteRangeError, UnsupportedModelError
-from quantkit.graph.model_io import load_model
-from quantkit.graph.ort_session import open_session, with_outputs
-from quantkit.graph.program import Array, Node
-from quantkit.integer_session import IntegerSession, Step, open_integer_session
-from quantkit.numerics.affine import QuantizedTensor, dequantize, quantize
-from quantkit.ops.contract import OPS
-from quantkit.quantized_model.model import QuantizedModel
-
-Progress = Callable[[int, int], None]
+from quantkit.evaluation.exact_codes import ExactCodes
+from quantkit.evaluation.hardware import LayerVerdict
+from quantkit.graph.program import Array
 
 
 @dataclass(slots=True)
@@ -37,6 +29,14 @@ class CodeDifference:
         saturated_mismatches: Differing codes among the saturated.
         unsaturated_mismatches: Differing codes among the others.
         largest: The largest difference, in codes.
+        ties: Codes whose exact value lies exactly on a half before rounding; counted only where
+            the exact value is known.
+        tie_mismatches: Differing codes among those.
+        near_tie_mismatches: Differing codes whose exact value lies within 2^-12 of a half, ties
+            among them.
+        exact_mismatches: Differing codes that are the exact value, rounded once: onnxruntime's are
+            not.
+        largest_from_exact: The largest distance of a differing code from the exact value's code.
     """
 
     saturated: int = 0
@@ -44,6 +44,11 @@ class CodeDifference:
     saturated_mismatches: int = 0
     unsaturated_mismatches: int = 0
     largest: int = 0
+    ties: int = 0
+    tie_mismatches: int = 0
+    near_tie_mismatches: int = 0
+    exact_mismatches: int = 0
+    largest_from_exact: int = 0
 
     @property
     def mismatches(self) -> int:
@@ -55,31 +60,47 @@ class CodeDifference:
         """All codes compared."""
         return self.saturated + self.unsaturated
 
-    def add(self, actual: Array, oracle: Array) -> None:
-        """Count one more pair of arrays."""
+    def add(self, actual: Array, oracle: Array, exact: ExactCodes | None = None) -> None:
+        """Count one more pair of arrays; ``exact`` says what is right, if known."""
         info = np.iinfo(oracle.dtype)
-        ends = (oracle == info.min) | (oracle == info.max)
+        ends = int(np.count_nonzero((oracle == info.min) | (oracle == info.max)))
+        self.saturated += ends
+        self.unsaturated += oracle.size - ends
+        if exact is not None:
+            self.ties += int(np.count_nonzero(exact.is_tie))
         differ = actual != oracle
-        self.saturated += int(np.count_nonzero(ends))
-        self.unsaturated += int(oracle.size - np.count_nonzero(ends))
-        self.saturated_mismatches += int(np.count_nonzero(differ & ends))
-        self.unsaturated_mismatches += int(np.count_nonzero(differ & ~ends))
-        if differ.any():
-            gap = np.abs(actual[differ].astype(np.int64) - oracle[differ].astype(np.int64))
-            self.largest = max(self.largest, int(gap.max()))
+        if not differ.any():
+            return
+        wrong, right = actual[differ].astype(np.int64), oracle[differ].astype(np.int64)
+        at_end = int(np.count_nonzero((right == info.min) | (right == info.max)))
+        self.saturated_mismatches += at_end
+        self.unsaturated_mismatches += right.size - at_end
+        self.largest = max(self.largest, int(np.abs(wrong - right).max()))
+        if exact is not None:
+            self.tie_mismatches += int(np.count_nonzero(exact.is_tie[differ]))
+            self.near_tie_mismatches += int(np.count_nonzero(exact.is_near_tie[differ]))
+            distance = np.abs(wrong - exact.codes[differ].astype(np.int64))
+            self.exact_mismatches += int(np.count_nonzero(distance == 0))
+            self.largest_from_exact = max(self.largest_from_exact, int(distance.max()))
 
 
 @dataclass(frozen=True, slots=True)
 class LayerVerification:
-    """One integer node against the oracle.
+    """One integer node (with the clamp that is part of it) against the oracle.
 
     Attributes:
         node: Its name.
         op_type: Its op.
         isolated: Equal input codes, against onnxruntime.
-        accumulated: From the network's input, against onnxruntime.
+        accumulated: From the network's input, against onnxruntime; nothing where its codes cannot
+            be shown within the network.
         float_reference: The op's float form, rounded to codes, against onnxruntime.
         accumulator_bound: Largest ``|accumulator|`` any input can produce; None without a weight.
+        tolerance: Codes an isolated result may be off; None: any number, it is only shown.
+        is_float_in_onnxruntime: Whether onnxruntime computes the layer in floats. It is then no
+            better judge than the exact value: being near either is enough.
+        remark: Why it may be off, or how it was compared; empty for onnxruntime's integer kernel
+            within the network.
     """
 
     node: str
@@ -88,6 +109,33 @@ class LayerVerification:
     accumulated: CodeDifference = field(default_factory=CodeDifference)
     float_reference: CodeDifference = field(default_factory=CodeDifference)
     accumulator_bound: int | None = None
+    tolerance: int | None = 0
+    is_float_in_onnxruntime: bool = False
+    remark: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within its tolerance."""
+        if self.tolerance is None or self.isolated.largest <= self.tolerance:
+            return True
+        return self.is_float_in_onnxruntime and self.isolated.largest_from_exact <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first layer, in graph order, whose accumulated codes are not onnxruntime's.
+
+    Attributes:
+        node: Its name, or that of the float node behind all compared layers.
+        op_type: Its op.
+        mismatches: Its differing accumulated codes; 0 for a float node.
+        reason: Why, in a sentence.
+    """
+
+    node: str
+    op_type: str
+    mismatches: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,184 +145,46 @@ class Verification:
     Attributes:
         arithmetic: Of the integer session.
         samples: How many.
-        layers: Every integer node whose codes onnxruntime shows.
+        layers: Every integer node whose codes onnxruntime gives, in graph order.
         float_islands: Node -> why it is not integer.
-        not_compared: Integer nodes whose input codes onnxruntime does not show.
+        not_compared: Integer nodes of which onnxruntime gives no codes, with the reason.
         same_class: Samples whose predicted class is onnxruntime's; None without classes.
+        output_values: Values of all outputs.
+        differing_outputs: How many of them are not onnxruntime's, bit for bit.
         largest_output_difference: Of the real-valued outputs, integer session against onnxruntime.
+        first_divergence: Where the accumulated codes part first; None where they never do.
         oracle_difference: Largest difference between the outputs of onnxruntime's session of the
-            file as it is and of the one that shows its codes. Showing codes may change what
-            onnxruntime fuses; unless this is 0, the codes compared are not those it computes.
+            file as it is and of the one that shows its codes, 0 within the 1e-5 of the largest
+            value that float nodes may round. Unless it is 0, the codes shown are not those
+            it computes.
+        default_difference: The same between the oracle and onnxruntime's default session, without
+            tolerance; None where they are one and the same (no int8 activations).
+        default_in_floats: Op types, with their number, that only the default session computes in
+            floats; looked up only where the outputs differ.
+        hardware: What every node asks of the hardware; empty unless asked for.
     """
 
     arithmetic: str
     samples: int
     layers: tuple[LayerVerification, ...]
     float_islands: Mapping[str, str]
-    not_compared: tuple[str, ...]
+    not_compared: Mapping[str, str]
     same_class: int | None
+    output_values: int
+    differing_outputs: int
     largest_output_difference: float
+    first_divergence: Divergence | None
     oracle_difference: float
-
-    @property
-    def tolerance(self) -> int:
-        """Codes an isolated result may be off: 0 for onnxruntime's own arithmetic, otherwise 1."""
-        return 0 if self.arithmetic == "onnxruntime" else 1
+    default_difference: float | None
+    default_in_floats: tuple[str, ...]
+    hardware: tuple[LayerVerdict, ...] = ()
 
     @property
     def first_failure(self) -> LayerVerification | None:
-        """The first layer whose isolated codes are further off than the tolerance."""
-        return next((x for x in self.layers if x.isolated.largest > self.tolerance), None)
+        """The first layer whose isolated codes are further off than its tolerance."""
+        return next((layer for layer in self.layers if not layer.passed), None)
 
     @property
     def passed(self) -> bool:
-        """Whether every layer is within the tolerance, and the oracle is what it should be."""
+        """Whether every layer is within its tolerance, and the oracle is what it should be."""
         return self.first_failure is None and self.oracle_difference == 0.0
-
-
-def verify(
-    path: Path,
-    model: QuantizedModel,
-    dataset: Dataset,
-    *,
-    arithmetic: str = "onnxruntime",
-    strict_integer: bool = False,
-    progress: Progress | None = None,
-) -> Verification:
-    """Compare the integer session with onnxruntime on the file the model was read from.
-
-    Args:
-        path: The quantized file.
-        model: The same file as ``load_quantized`` reads it.
-        dataset: What to feed.
-        arithmetic: "onnxruntime" or "fixed_point".
-        strict_integer: Run kernels that hold no float array.
-        progress: Told after every sample.
-
-    Raises:
-        ModelError: onnxruntime cannot run the file.
-        UnsupportedModelError: There is nothing to compare: no node is integer.
-        NonFiniteRangeError: An output holds NaN or infinity.
-    """
-    session = open_integer_session(model, arithmetic=arithmetic, strict_integer=strict_integer)
-    if not any(step.kernel is not None for step in session.steps):
-        name, reason = next(iter(model.plan.kept_float.items()))
-        raise UnsupportedModelError(
-            f"{str(path)!r} has no integer node to verify; the first, {name!r}, stays float: "
-            f"{reason}"
-        )
-    oracle = open_session(with_outputs(load_model(path), list(model.code_tensors.values())))
-    plain = open_session(path)
-    layers = {
-        step.node.name: LayerVerification(
-            step.node.name,
-            step.node.op_type,
-            accumulator_bound=model.accumulator_bounds.get(step.node.name),
-        )
-        for step in session.steps
-        if step.kernel is not None
-    }
-    reached: set[str] = set()
-    samples, same, largest, drift = 0, 0, 0.0, 0.0
-    has_classes = False
-    for batch in batches(dataset, 1):
-        shown = oracle.run(batch.arrays)
-        codes = {value: shown[name] for value, name in model.code_tensors.items()}
-        inputs = {name: codes.get(name, batch.arrays[name]) for name in batch.arrays}
-        reached |= _compare_layers(session, model, {**inputs, **codes}, layers)
-        wanted = [name for name in codes if name not in batch.arrays]
-        outputs = [spec.name for spec in session.program.outputs]
-        found = session.run_codes(batch.arrays, [*wanted, *outputs])
-        for step in session.steps:
-            for name in step.node.outputs:
-                if step.kernel is not None and name in codes:
-                    layers[step.node.name].accumulated.add(found[name], codes[name])
-        expected = plain.run(batch.arrays)
-        drift = max(drift, *(_difference(shown[name], expected[name]) for name in outputs))
-        for position, name in enumerate(outputs):
-            value = found[name]
-            real = dequantize(value, session.params[name]) if name in session.params else value
-            gap = np.abs(real.astype(np.float64) - expected[name].astype(np.float64))
-            if not np.isfinite(gap).all():
-                raise NonFiniteRangeError(
-                    f"output {name!r} holds NaN or infinity on {batch.names[0]!r}; "
-                    "the model itself is damaged"
-                )
-            largest = max(largest, float(gap.max(initial=0.0)))
-            if position == 0 and real.ndim == 2 and real.shape[1] > 1:
-                has_classes = True
-                rows = slice(len(batch.names))  # a fixed batch repeats the sample
-                same += int(np.sum(real[rows].argmax(1) == expected[name][rows].argmax(1)))
-        samples += len(batch.names)
-        if progress is not None:
-            progress(batch.indices[-1] + 1, len(dataset))
-    return Verification(
-        arithmetic,
-        samples,
-        tuple(layer for layer in layers.values() if layer.isolated.total),
-        model.plan.kept_float,
-        tuple(name for name in layers if name not in reached),
-        same if has_classes else None,
-        largest,
-        drift,
-    )
-
-
-def _difference(shown: Array, plain: Array) -> float:
-    """The largest difference; 0 within 1e-5 of the largest value, which float islands may round."""
-    gap = np.abs(shown.astype(np.float64) - plain.astype(np.float64)).max(initial=0.0)
-    rounding = 1e-5 * np.abs(plain.astype(np.float64)).max(initial=0.0)
-    return float(gap) if gap > rounding else 0.0
-
-
-def _compare_layers(
-    session: IntegerSession,
-    model: QuantizedModel,
-    codes: Mapping[str, Array],
-    layers: Mapping[str, LayerVerification],
-) -> set[str]:
-    """Every kernel on onnxruntime's own input codes; a value it does not show is passed on.
-
-    Returns:
-        The nodes that could be run.
-    """
-    values = dict(codes)
-    reached: set[str] = set()
-    for step in session.steps:
-        if step.kernel is None or not all(name in values for name in step.data):
-            continue
-        reached.add(step.node.name)
-        results = session.run_step(step, values)
-        for name, array in results.items():
-            if name in codes:
-                layer = layers[step.node.name]
-                layer.isolated.add(array, codes[name])
-                layer.float_reference.add(_float_form(step, model, values, name), codes[name])
-            else:
-                values[name] = array
-    return reached
-
-
-def _float_form(
-    step: Step, model: QuantizedModel, values: Mapping[str, Array], output: str
-) -> Array:
-    node: Node = step.node
-    inputs: list[Array | None] = []
-    for name in node.inputs:
-        if not name:
-            inputs.append(None)
-        elif name in model.constants:
-            inputs.append(_real_constant(model.constants[name]))
-        elif name in model.prepared.program.constants:
-            inputs.append(model.prepared.program.constants[name])
-        else:
-            inputs.append(dequantize(values[name], model.plan.params[name]))
-    results = OPS[node.op_type].float_form(node, inputs)
-    if output not in node.outputs:
-        raise ModelError(f"node {node.name!r} has no output {output!r}")
-    real = results[node.outputs.index(output)]
-    return quantize(np.asarray(real, np.float32), model.plan.params[output])
-
-
-def _real_constant(tensor: QuantizedTensor) -> Array:
-    return tensor.dequantize()

@@ -17,8 +17,9 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from quantkit.exporters.contract import EXPORTERS
-from quantkit.graph.model_io import save_model, write_metadata
+from quantkit.exporters.contract import EXPORTERS, Samples
+from quantkit.exporters.integer_sums import compute_sums_on_codes
+from quantkit.graph.model_io import PER_CHANNEL_OPSET, raise_opset, save_model, write_metadata
 from quantkit.graph.program import Node
 from quantkit.graph.surgery import add_constant, bypass, unused_name
 from quantkit.numerics.affine import QuantizedTensor, QuantParams
@@ -29,7 +30,7 @@ from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 
 
 @EXPORTERS.register("qdq")
-def write_qdq(model: QuantizedModel, path: Path) -> None:
+def write_qdq(model: QuantizedModel, path: Path, samples: Samples | None = None) -> None:
     """ONNX file with Q/DQ pairs, for onnxruntime (the default)."""
     save_model(qdq_graph(model), path)
 
@@ -37,6 +38,8 @@ def write_qdq(model: QuantizedModel, path: Path) -> None:
 def qdq_graph(model: QuantizedModel) -> ir.Model:
     """The QDQ graph in memory; names of inputs and outputs and the opset are the float model's."""
     result = model.prepared.model.clone()
+    if any(tensor.params.is_per_channel for tensor in model.constants.values()):
+        result = raise_opset(result, PER_CHANNEL_OPSET)
     graph = result.graph
     nodes = {node.name: node for node in model.prepared.program.nodes}
     params = dict(model.plan.params)
@@ -54,8 +57,9 @@ def qdq_graph(model: QuantizedModel) -> ir.Model:
         if value.name in params:
             _insert_pair(graph, value, params[value.name])
     for node in tuple(graph):
-        if node.name in model.plan.kept_float and node.op_type in _fusible_ops():
+        if node.name in model.plan.kept_float and _is_fusible(nodes.get(node.name or "")):
             _keep_float(node)
+    compute_sums_on_codes(graph)
     common.RemoveUnusedNodesPass()(result)
     common.TopologicalSortPass()(result)
     result.producer_name = "quantkit"
@@ -68,20 +72,24 @@ def qdq_graph(model: QuantizedModel) -> ir.Model:
     return result
 
 
-def _fusible_ops() -> set[str]:
-    """Op types that onnxruntime takes into integers wherever Q/DQ surround them, asked or not.
+def _is_fusible(node: Node | None) -> bool:
+    """Whether onnxruntime takes the node into integers wherever Q/DQ surround it, asked or not.
 
     It even quantizes a float weight for that, per tensor (``weight_bias_quantization.cc``). What
     only moves or clamps values is exact either way.
     """
-    return {"ConvTranspose", *(name for name in OPS if OPS[name].rule.output != "same_as_input")}
+    if node is None or node.op_type == "ConvTranspose":
+        return node is not None
+    if node.domain or node.op_type not in OPS:
+        return False
+    op = OPS[node.op_type]
+    return op.rule.output != "same_as_input" and op.has_onnxruntime_kernel(node)
 
 
 def _keep_float(node: ir.Node) -> None:
     """A Clip without bounds, which does nothing, parts the node from a DQ before it."""
-    source = node.inputs[0]
-    producer = source.producer() if source is not None else None
-    if source is None or producer is None or producer.op_type != "DequantizeLinear":
+    source = next((value for value in node.inputs if _is_dequantized(value)), None)
+    if source is None:
         return
     graph = node.graph
     assert isinstance(graph, ir.Graph)
@@ -93,6 +101,11 @@ def _keep_float(node: ir.Node) -> None:
     for position, value in enumerate(node.inputs):
         if value is source:
             node.replace_input_with(position, output)
+
+
+def _is_dequantized(value: ir.Value | None) -> bool:
+    producer = None if value is None else value.producer()
+    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def _is_implied_clamp(node: Node, model: QuantizedModel) -> bool:
@@ -149,7 +162,8 @@ def _dequantized_constant(
     codes = add_constant(graph, f"{name}_quantized", tensor.data)
     inputs = [codes, *_parameters(graph, name, tensor.params)]
     attributes = {} if tensor.params.axis is None else {"axis": tensor.params.axis}
-    node = ir.node("DequantizeLinear", inputs, attributes, name=f"{name}_DequantizeLinear")
+    node_name = _unused_node_name(graph, f"{name}_DequantizeLinear")
+    node = ir.node("DequantizeLinear", inputs, attributes, name=node_name)
     output = node.outputs[0]
     output.name = unused_name(graph, f"{name}_DequantizeLinear_Output")
     output.type = ir.TensorType(ir.DataType.FLOAT)
@@ -165,14 +179,15 @@ def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams) -> None:
     assert name is not None
     is_output = value.is_graph_output()
     scale, zero_point = _parameters(graph, name, params)
-    quantize = ir.node("QuantizeLinear", [value, scale, zero_point], name=f"{name}_QuantizeLinear")
+    names = [
+        _unused_node_name(graph, f"{name}_{kind}Linear") for kind in ("Quantize", "Dequantize")
+    ]
+    quantize = ir.node("QuantizeLinear", [value, scale, zero_point], name=names[0])
     codes = quantize.outputs[0]
     codes.name = unused_name(graph, f"{name}_QuantizeLinear_Output")
     codes.type = ir.TensorType(ir.DataType.from_numpy(params.dtype))
     codes.shape = value.shape
-    dequantize = ir.node(
-        "DequantizeLinear", [codes, scale, zero_point], name=f"{name}_DequantizeLinear"
-    )
+    dequantize = ir.node("DequantizeLinear", [codes, scale, zero_point], name=names[1])
     real = dequantize.outputs[0]
     real.name = unused_name(graph, f"{name}_DequantizeLinear_Output")
     real.type, real.shape = value.type, value.shape
@@ -197,3 +212,13 @@ def _parameters(graph: ir.Graph, name: str, params: QuantParams) -> tuple[ir.Val
         add_constant(graph, f"{name}_scale", params.scale),
         add_constant(graph, f"{name}_zero_point", zero_point),
     )
+
+
+def _unused_node_name(graph: ir.Graph, name: str) -> str:
+    """``name``, with a number added where a node has it: one read from a file may."""
+    taken = {node.name for node in graph}
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate

@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
+from onnx_ir.convenience import extract
 
 from quantkit.errors import ModelError, UnreadableSampleError
 from quantkit.graph.model_io import program_of, save_model, serialize
 from quantkit.graph.program import Array, Program, TensorSpec
+
+Model = ir.Model
+"""A model in memory, by a name for those who only hand it on."""
 
 # onnxruntime writes its own errors to stderr before it raises them; ours say them in one line.
 _FATAL_ONLY = 4
@@ -62,15 +66,21 @@ def open_session(
     *,
     threads: int = 0,
     many_outputs: bool = False,
+    optimized: bool = True,
+    int8_kernels: bool = False,
     optimized_to: Path | None = None,
 ) -> OrtSession:
-    """Open a fully optimized CPU session.
+    """Open a CPU session, fully optimized unless asked otherwise.
 
     Args:
         model: A model in memory, its bytes, or its file.
         threads: Threads within one operation; 0: all cores.
         many_outputs: Whether most of what is computed is fetched: memory planned ahead in one block
             then is one that cannot be used again, and runs take a quarter longer.
+        optimized: Whether onnxruntime may fuse nodes; otherwise it runs the file node by node.
+        int8_kernels: Whether int8 activations may be run by int8 kernels. On x86 onnxruntime by
+            default turns their codes into uint8 where a code has a single reader, and computes the
+            other nodes in floats (``qdq_s8_to_u8.cc``); it has the same kernels for int8.
         optimized_to: Where onnxruntime writes the graph it really runs.
 
     Raises:
@@ -81,7 +91,12 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = not many_outputs
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+    )
+    if int8_kernels:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
     where = f"{str(model)!r}" if isinstance(model, Path) else "the model"
@@ -115,16 +130,63 @@ def with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
     return copy
 
 
-def optimized_program(model: ir.Model | bytes | Path) -> Program:
+def between(
+    model: ir.Model, inputs: Mapping[str, np.dtype[np.generic]], outputs: Sequence[str]
+) -> ir.Model:
+    """The part of a model that computes some values from others.
+
+    Args:
+        model: The whole model, its shapes inferred as far as possible.
+        inputs: Names of the values that become inputs, and their dtypes.
+        outputs: Names of the values that become outputs.
+
+    Raises:
+        ModelError: A name is no value of the graph, or the outputs need other values too.
+    """
+    try:
+        graph = extract(model.graph, list(inputs), list(outputs))
+    except ValueError as error:
+        raise ModelError(f"cannot be cut out of the model: {' '.join(str(error).split())}") from (
+            error
+        )
+    for value in graph.inputs:
+        value.dtype = ir.DataType.from_numpy(inputs[str(value.name)])
+    graph.opset_imports.update(model.graph.opset_imports)
+    return ir.Model(graph, ir_version=model.ir_version)
+
+
+def optimized_program(model: ir.Model | bytes | Path, *, int8_kernels: bool = False) -> Program:
     """The graph that onnxruntime really runs after all its optimizations.
+
+    Args:
+        model: A model in memory, its bytes, or its file.
+        int8_kernels: As for :func:`open_session`.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    return open_with_program(model, int8_kernels=int8_kernels)[1]
+
+
+def open_with_program(
+    model: ir.Model | bytes | Path, *, many_outputs: bool = False, int8_kernels: bool = False
+) -> tuple[OrtSession, Program]:
+    """A fully optimized session, and the graph that it really runs.
+
+    Args:
+        model: A model in memory, its bytes, or its file.
+        many_outputs: As for :func:`open_session`.
+        int8_kernels: As for :func:`open_session`.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="quantkit-") as folder:
         path = Path(folder) / "optimized.onnx"
-        open_session(model, optimized_to=path)
-        return program_of(ir.load(path))
+        session = open_session(
+            model, many_outputs=many_outputs, int8_kernels=int8_kernels, optimized_to=path
+        )
+        return session, program_of(ir.load(path))
 
 
 def median_latencies_ms(

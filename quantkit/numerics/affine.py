@@ -11,7 +11,7 @@ from quantkit.errors import NonFiniteRangeError, ShapeMismatchError
 FloatArray = npt.NDArray[np.floating]
 IntegerArray = npt.NDArray[np.integer]
 
-_CODE_DTYPES = ("int8", "uint8", "int16", "uint16", "int32")
+_CODE_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "int64")
 # Below this a product of two scales would leave float32's normal numbers.
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
@@ -23,7 +23,7 @@ class QuantParams:
     Attributes:
         scale: float32, ``()`` per tensor or ``(C,)`` per channel; finite and > 0.
         zero_point: int32, shaped like ``scale``; within the range of ``dtype``.
-        dtype: The codes' dtype: int8, uint8, int16, uint16 or int32.
+        dtype: The codes' dtype: int8, uint8, int16 or uint16; int32 or int64 for biases.
         axis: The channel axis of a per-channel tensor, otherwise None.
     """
 
@@ -65,6 +65,12 @@ class QuantParams:
     def qmax(self) -> int:
         """The largest code."""
         return int(np.iinfo(self.dtype).max)
+
+    @property
+    def reach(self) -> int:
+        """The largest ``|q - zero_point|`` of per-tensor codes."""
+        zero_point = int(self.zero_point)
+        return max(self.qmax - zero_point, zero_point - self.qmin)
 
     @property
     def is_per_channel(self) -> bool:
@@ -155,6 +161,28 @@ def params_from_range(
     return per_tensor(scale, min(max(zero_point, info.min), info.max), dtype)
 
 
+def dynamic_params(x: FloatArray) -> QuantParams:
+    """The uint8 parameters that ONNX DynamicQuantizeLinear takes from the data itself.
+
+    ``scale = (high - low) / 255``, ``zero_point = saturate(rint(0 - low / scale))``, half to even,
+    with ``low = min(0, min x)`` and ``high = max(0, max x)``; every step in float32. All zeros give
+    scale 1, as in onnxruntime.
+
+    Args:
+        x: Real values, any shape; at least one.
+
+    Raises:
+        NonFiniteRangeError: ``x`` holds NaN or infinity.
+    """
+    values = np.asarray(x, np.float32)
+    low, high = min(values.min(), np.float32(0)), max(values.max(), np.float32(0))
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise NonFiniteRangeError("a range must be finite, got NaN or infinity in the data")
+    scale = (high - low) / np.float32(255) or np.float32(1)
+    zero_point = int(np.clip(np.rint(-low / scale), 0, 255))
+    return per_tensor(float(scale), zero_point, np.uint8)
+
+
 def quantize(x: FloatArray, params: QuantParams) -> IntegerArray:
     """``saturate(rint(x / scale) + zero_point)``, half to even, as ONNX QuantizeLinear.
 
@@ -177,8 +205,10 @@ def quantize(x: FloatArray, params: QuantParams) -> IntegerArray:
     if np.isnan(scaled).any():
         raise NonFiniteRangeError("NaN cannot be quantized")
     # Saturate before adding the zero point: the sum then never leaves the integers float32 holds.
-    if params.dtype == np.int32:
-        wide = np.clip(scaled.astype(np.float64) + zero_point, params.qmin, params.qmax)
+    if params.dtype.itemsize >= 4:
+        # The largest int64 is no float64: the cast of the nearest one would overflow.
+        largest = np.nextafter(2.0**63, 0.0) if params.dtype == np.int64 else params.qmax
+        wide = np.clip(scaled.astype(np.float64) + zero_point, params.qmin, largest)
         return np.asarray(wide).astype(params.dtype)
     np.clip(scaled, params.qmin - zero_point, params.qmax - zero_point, out=scaled)
     return np.asarray(scaled.astype(np.int32) + zero_point).astype(params.dtype)

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from quantkit.numerics.affine import QuantParams
+from quantkit.numerics.code_table import PairedCodes, UnaryCodes
 from quantkit.numerics.fixed_point_arithmetic import FixedPointArithmetic
 from quantkit.numerics.onnxruntime_arithmetic import OnnxruntimeArithmetic
 from quantkit.numerics.requantizer import (
     AverageRequantizer,
-    CodeAddition,
+    RealFunction,
     Requantizer,
     RowSoftmax,
     WindowAverage,
@@ -50,8 +51,29 @@ class Arithmetic(Protocol):
     ) -> WindowAverage:
         """Codes of the averages of pooling windows of ``counts`` taps."""
 
-    def addition(self, a: QuantParams, b: QuantParams, y: QuantParams) -> CodeAddition:
+    def tabulation(self, function: RealFunction, x: QuantParams, y: QuantParams) -> UnaryCodes:
+        """Codes of any elementwise function."""
+
+    def logistic(self, x: QuantParams, y: QuantParams) -> UnaryCodes:
+        """Codes of ``1 / (1 + exp(-x))``."""
+
+    def rescaling(self, x: QuantParams, y: QuantParams) -> UnaryCodes:
+        """Codes of the same real values under other parameters."""
+
+    def addition(self, a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
         """Codes of the sum of two tensors."""
+
+    def subtraction(self, a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
+        """Codes of the difference of two tensors."""
+
+    def multiplication(self, a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
+        """Codes of the elementwise product of two tensors."""
+
+    def division(self, a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
+        """Codes of the elementwise quotient of two tensors."""
+
+    def leaky_product(self, x: QuantParams, slope: QuantParams, y: QuantParams) -> PairedCodes:
+        """Codes of ``x`` where it is at least 0, of ``x * slope`` elsewhere (PRelu)."""
 
     def softmax(self, x: QuantParams, y: QuantParams, *, strict_integer: bool) -> RowSoftmax:
         """Codes of the softmax of rows."""

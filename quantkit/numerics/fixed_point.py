@@ -5,6 +5,9 @@ A real multiplier ``M`` becomes an int32 mantissa ``m`` in ``[2^30, 2^31)`` and 
 followed by a rounding division by a power of two. Sources: gemmlowp ``fixedpoint/fixedpoint.h``
 (``SaturatingRoundingDoublingHighMul``, ``RoundingDivideByPOT``), TensorFlow Lite
 ``kernels/internal/quantization_util.cc`` (``QuantizeMultiplier``), Jacob et al. 2018, section 2.2.
+
+The int64 sums of 16-bit codes take another way, with one rounding and a multiplier of 16 bits:
+TensorFlow Lite ``kernels/internal/common.cc`` (``MultiplyByQuantizedMultiplier(int64_t ...)``).
 """
 
 from dataclasses import dataclass
@@ -21,6 +24,10 @@ _INT32_MIN = -(2**31)
 _INT32_MAX = 2**31 - 1
 _SMALLEST_SHIFT = -31
 _LARGEST_SHIFT = 30
+# The range TFLite asks of an int64 sum: with a multiplier of 16 bits the product fits int64.
+_WIDE_MIN = -(2**47)
+_WIDE_MAX = 2**47 - 1
+_LARGEST_WIDE_SHIFT = 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,6 +180,39 @@ def multiply_by_quantized_multiplier(
         shifted = x.astype(np.int64) << np.maximum(shift, 0).astype(np.int64)
         x = np.clip(shifted, _INT32_MIN, _INT32_MAX).astype(np.int32)
     return _divide(_high_mul(x, mantissa), np.maximum(-shift, 0)).astype(np.int32)
+
+
+def multiply_int64_by_quantized_multiplier(
+    x: Int64Array, mantissa: Int32Array, shift: Int32Array
+) -> Int32Array:
+    """``saturate(floor(x * reduced / 2^(15 - shift) + 1/2))``, ``reduced`` the upper 16 bits.
+
+    ``reduced = min((mantissa + 2^15) >> 16, 2^15 - 1)``; the one rounding sends halves up. TFLite
+    asks for ``-2^47 <= x < 2^47``, shifts below 8 and results within int32, and checks neither in a
+    release build: here all three saturate, and shifts go on to 30.
+
+    Args:
+        x: int64, any shape.
+        mantissa: int32, broadcastable against ``x``.
+        shift: int32, shaped like ``mantissa``, in [-31, 30].
+
+    Returns:
+        int32, the broadcast shape.
+
+    Raises:
+        ShapeMismatchError: ``x`` is not int64, or mantissa or shift not int32.
+    """
+    _require_int32(mantissa, shift)
+    if x.dtype != np.int64:
+        raise ShapeMismatchError(f"int64 expected, got {x.dtype}")
+    reduced = np.minimum((mantissa.astype(np.int64) + 2**15) >> 16, 2**15 - 1)
+    right = np.minimum(shift, _LARGEST_WIDE_SHIFT).astype(np.int64)
+    x = np.clip(x, _WIDE_MIN, _WIDE_MAX)
+    if np.any(shift > right):
+        x = np.clip(x << (shift - right), _WIDE_MIN, _WIDE_MAX)
+    product = (x * reduced + (np.int64(1) << (_LARGEST_WIDE_SHIFT - right))) >> (15 - right)
+    saturated: Int32Array = np.clip(product, _INT32_MIN, _INT32_MAX).astype(np.int32)
+    return saturated
 
 
 def _high_mul(a: Int32Array, b: Int32Array) -> Int64Array:

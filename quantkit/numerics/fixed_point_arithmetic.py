@@ -12,26 +12,22 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from quantkit.numerics import fixed_point_elementwise
 from quantkit.numerics.affine import IntegerArray, QuantParams
-from quantkit.numerics.code_table import tabulate_pairs
-from quantkit.numerics.fixed_point import (
-    FixedPointMultiplier,
-    Int32Array,
-    multiply_by_quantized_multiplier,
-)
-from quantkit.numerics.integer_gemm import Carrier
+from quantkit.numerics.code_table import PairedCodes, UnaryCodes
+from quantkit.numerics.fixed_point import FixedPointMultiplier
+from quantkit.numerics.fixed_point_elementwise import write_codes
+from quantkit.numerics.integer_gemm import Carrier, sums_of
 from quantkit.numerics.integer_softmax import integer_softmax
 from quantkit.numerics.requantizer import (
     EVERY_CHANNEL,
     AverageRequantizer,
-    CodeAddition,
+    RealFunction,
     Requantizer,
     RowSoftmax,
     WindowAverage,
     along_channels,
 )
-
-_ADDITION_LEFT_SHIFT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,8 @@ class FixedPointArithmetic:
     ) -> Requantizer:
         """``saturate(multiply_by_quantized_multiplier(acc, M) + z)``, ``M = s_x * s_w / s_y``.
 
-        M is the float64 quotient (TFLite ``GetQuantizedConvolutionMultipler``).
+        M is the float64 quotient (TFLite ``GetQuantizedConvolutionMultipler``). Sums of int64 go
+        through ``multiply_int64_by_quantized_multiplier``.
 
         Args:
             x: Parameters of the input, per tensor.
@@ -62,13 +59,14 @@ class FixedPointArithmetic:
         """
         scale = x.scale.astype(np.float64) * weight.scale.astype(np.float64)
         multiplier = FixedPointMultiplier.from_real(scale / y.scale.astype(np.float64))
+        sums = sums_of(x, weight).integer
 
         def requantize(
             accumulator: Carrier, out: IntegerArray, channels: slice = EVERY_CHANNEL
         ) -> None:
             axes = (channels, channel_axis, accumulator.ndim)
-            _write(
-                accumulator.astype(np.int32, copy=False),
+            write_codes(
+                accumulator.astype(sums, copy=False),
                 along_channels(multiplier.mantissa, *axes),
                 along_channels(multiplier.shift, *axes),
                 y,
@@ -82,21 +80,23 @@ class FixedPointArithmetic:
 
         ``S = sum - count * z_x``, ``M = s_x / s_y``; k is the largest shift that cannot overflow
         (as in Add: without it the first of the two roundings would cost a bit of a small sum). See
-        :meth:`FixedPointMultiplier.divided_by`.
+        :meth:`FixedPointMultiplier.divided_by`. Sums that int32 cannot hold stay int64, unshifted.
         """
         multiplier = FixedPointMultiplier.from_real(float(x.scale) / float(y.scale))
         x_zero_point = int(x.zero_point)
 
         @cache
         def scaling(count: int) -> tuple[int, FixedPointMultiplier]:
-            left = max(0, 31 - (count * (x.qmax - x.qmin)).bit_length())
-            return left, multiplier.divided_by(count << left)
+            left = 31 - (count * (x.qmax - x.qmin)).bit_length()
+            return left, multiplier.divided_by(count << max(left, 0))
 
-        def average(total: Int32Array, count: int) -> IntegerArray:
+        def average(total: IntegerArray, count: int) -> IntegerArray:
             out = np.empty(total.shape, y.dtype)
             left, mean = scaling(count)
-            accumulator = (total - count * x_zero_point).astype(np.int32, copy=False) << left
-            _write(accumulator, mean.mantissa, mean.shift, y, out)
+            accumulator = total - count * x_zero_point
+            if left >= 0:
+                accumulator = accumulator.astype(np.int32, copy=False) << left
+            write_codes(accumulator, mean.mantissa, mean.shift, y, out)
             return out
 
         return average
@@ -134,32 +134,37 @@ class FixedPointArithmetic:
 
         return average
 
-    def addition(self, a: QuantParams, b: QuantParams, y: QuantParams) -> CodeAddition:
-        """``saturate(M_y((M_a((a - z_a) << 20) + M_b((b - z_b) << 20)) + z_y)``.
+    def tabulation(self, function: RealFunction, x: QuantParams, y: QuantParams) -> UnaryCodes:
+        """:func:`~quantkit.numerics.fixed_point_elementwise.tabulated`."""
+        return fixed_point_elementwise.tabulated(function, x, y)
 
-        ``M_a = s_a / t``, ``M_b = s_b / t``, ``M_y = t / (2^20 * s_y)`` with ``t = 2 * max(s_a,
-        s_b)``: TFLite's quantized Add. Tabulated over all pairs of codes.
-        """
-        twice_larger = 2.0 * max(float(a.scale), float(b.scale))
-        a_multiplier = FixedPointMultiplier.from_real(float(a.scale) / twice_larger)
-        b_multiplier = FixedPointMultiplier.from_real(float(b.scale) / twice_larger)
-        y_multiplier = FixedPointMultiplier.from_real(
-            twice_larger / (2.0**_ADDITION_LEFT_SHIFT * float(y.scale))
-        )
+    def logistic(self, x: QuantParams, y: QuantParams) -> UnaryCodes:
+        """:func:`~quantkit.numerics.fixed_point_elementwise.tabulated` of the exact sigmoid."""
+        return fixed_point_elementwise.tabulated(lambda real: 1.0 / (1.0 + np.exp(-real)), x, y)
 
-        def rescaled(
-            q: IntegerArray, params: QuantParams, multiplier: FixedPointMultiplier
-        ) -> Int32Array:
-            shifted = (q.astype(np.int32) - params.zero_point) << _ADDITION_LEFT_SHIFT
-            return multiply_by_quantized_multiplier(shifted, multiplier.mantissa, multiplier.shift)
+    def rescaling(self, x: QuantParams, y: QuantParams) -> UnaryCodes:
+        """:func:`~quantkit.numerics.fixed_point_elementwise.rescaled`."""
+        return fixed_point_elementwise.rescaled(x, y)
 
-        def add(a_q: IntegerArray, b_q: IntegerArray) -> IntegerArray:
-            total = rescaled(a_q, a, a_multiplier) + rescaled(b_q, b, b_multiplier)
-            out = np.empty(total.shape, y.dtype)
-            _write(total, y_multiplier.mantissa, y_multiplier.shift, y, out)
-            return out
+    def addition(self, a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
+        """:func:`~quantkit.numerics.fixed_point_elementwise.sum_of`."""
+        return fixed_point_elementwise.sum_of(a, b, y)
 
-        return tabulate_pairs(add, a, b)
+    def subtraction(self, a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
+        """:func:`~quantkit.numerics.fixed_point_elementwise.sum_of` with ``b`` negated."""
+        return fixed_point_elementwise.sum_of(a, b, y, sign=-1)
+
+    def multiplication(self, a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
+        """:func:`~quantkit.numerics.fixed_point_elementwise.product_of`."""
+        return fixed_point_elementwise.product_of(a, b, y)
+
+    def division(self, a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
+        """:func:`~quantkit.numerics.fixed_point_elementwise.quotient_of`."""
+        return fixed_point_elementwise.quotient_of(a, b, y)
+
+    def leaky_product(self, x: QuantParams, slope: QuantParams, y: QuantParams) -> PairedCodes:
+        """:func:`~quantkit.numerics.fixed_point_elementwise.leaky_product_of`."""
+        return fixed_point_elementwise.leaky_product_of(x, slope, y)
 
     def softmax(
         self,
@@ -171,24 +176,8 @@ class FixedPointArithmetic:
         """:func:`~quantkit.numerics.integer_softmax.integer_softmax`.
 
         Args:
-            x: Parameters of the input, 8 bits.
+            x: Parameters of the input, 8 or 16 bits.
             y: Parameters of the probabilities.
             strict_integer: Has no effect: there are only integers.
         """
         return integer_softmax(x, y, 1.0 / float(y.scale))
-
-
-def _write(
-    accumulator: Int32Array,
-    mantissa: Int32Array,
-    shift: Int32Array,
-    y: QuantParams,
-    out: IntegerArray,
-) -> None:
-    """``saturate(accumulator * multiplier + zero_point)`` into ``out``."""
-    scaled = multiply_by_quantized_multiplier(accumulator, mantissa, shift)
-    # Clamp first: adding the zero point to an int32 near its limits would wrap.
-    zero_point = int(y.zero_point)
-    np.clip(scaled, y.qmin - zero_point, y.qmax - zero_point, out=scaled)
-    scaled += zero_point
-    np.copyto(out, scaled, casting="unsafe")

@@ -1,10 +1,11 @@
 """onnxruntime's requantization, defined in integers, and a float32 carrier that equals it.
 
 ``q = saturate(rint(f32(f32(accumulator) * M)) + zero_point)``, ``M = f32(f32(s_x * s_w) / s_y)``.
-There are three roundings, each half to even: the int32 accumulator to 24 significant bits, the
-product to 24 significant bits, and the quotient to an integer. IEEE 754 fixes the result of each,
-so integers can state it (:func:`requantize_in_integers`, the definition) and a float32 array can
-compute it fast (:func:`requantize_in_float32`); a property test holds the two equal.
+There are three roundings, each half to even: the accumulator (int32, or int64 where codes have 16
+bits) to 24 significant bits, the product to 24 significant bits, and the result to an integer. IEEE
+754 fixes the result of each, so integers can state it (:func:`requantize_in_integers`, the
+definition) and a float32 array can compute it fast (:func:`requantize_in_float32`); a property test
+holds the two equal.
 
 MLAS clamps the float product to ``[qmin - z, qmax - z]`` *before* rounding. The bounds are integers
 and ``rint`` is monotone and fixes integers, so ``rint(clamp(v)) = clamp(rint(v))``: the same codes.
@@ -12,6 +13,7 @@ Source: onnxruntime ``core/mlas/lib/quantize.cpp`` (``MlasRequantizeOutput``).
 """
 
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,10 @@ from quantkit.numerics.integer_gemm import Carrier
 
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
+Magnitude = TypeVar("Magnitude", Int64Array, npt.NDArray[np.uint64])
 
 _SIGNIFICAND_BITS = 24
-# Beyond these every product of an int32 and a 24-bit mantissa is 0 or saturates.
+# Beyond these every product of an accumulator and a 24-bit mantissa is 0 or saturates.
 _LARGEST_RIGHT_SHIFT = 62
 _LARGEST_LEFT_SHIFT = 30
 
@@ -94,23 +97,41 @@ def float32_multiplier(
     return multiplier
 
 
-def round_to_24_bits(magnitude: Int64Array) -> Int64Array:
+def round_to_24_bits(magnitude: Magnitude) -> Magnitude:
     """The nearest integer with at most 24 significant bits, half to even: what float32 stores.
 
     Args:
-        magnitude: int64 >= 0 and below 2^62, any shape.
+        magnitude: int64 >= 0 and below 2^62, or uint64 up to 2^63, any shape.
 
     Returns:
-        int64, shaped like ``magnitude``.
+        Of the same dtype and shape.
     """
-    # Every bit below the leading one set; without the upper 24 bits this is the rounding unit - 1.
+    mask = _bits_below_24(magnitude)
+    odd = ((magnitude & (mask + 1)) != 0) & (mask != 0)
+    rounded: Magnitude = (magnitude + (mask >> 1) + odd) & ~mask
+    return rounded
+
+
+def _bits_below_24(magnitude: Magnitude) -> Magnitude:
+    """``2^e - 1``, where ``2^e`` is the last of the 24 bits that begin with the leading one."""
+    # Every bit below the leading one set, then 24 of them dropped.
     mask = magnitude.copy()
     for shift in (1, 2, 4, 8, 16, 32):
         mask |= mask >> shift
     mask >>= _SIGNIFICAND_BITS
-    odd = ((magnitude & (mask + 1)) != 0) & (mask != 0)
-    rounded: Int64Array = (magnitude + (mask >> 1) + odd) & ~mask
-    return rounded
+    return mask
+
+
+def _leading_24_bits(signed: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """``round_to_24_bits(|signed|) = leading * 2^exponent`` with ``leading <= 2^24``, of any int64.
+
+    The product of ``leading`` and a mantissa then fits int64; that of a wide sum would not.
+    """
+    # The magnitude of -2^63 is no int64.
+    magnitude = np.abs(signed).view(np.uint64)
+    exponent = np.bitwise_count(_bits_below_24(magnitude)).astype(np.int64)
+    leading = round_to_24_bits(magnitude) >> exponent.view(np.uint64)
+    return leading.view(np.int64), exponent
 
 
 def shift_right_half_to_even(magnitude: Int64Array, shift: Int64Array) -> Int64Array:
@@ -131,7 +152,7 @@ def shift_right_half_to_even(magnitude: Int64Array, shift: Int64Array) -> Int64A
 
 
 def requantize_in_integers(
-    accumulator: IntegerArray,
+    accumulator: Carrier,
     mantissa: Int64Array,
     exponent: Int64Array,
     zero_point: int,
@@ -140,7 +161,7 @@ def requantize_in_integers(
     """``clamp(rint(f32(f32(accumulator) * M)) + zero_point)`` with integer arrays only.
 
     Args:
-        accumulator: Integers in the range of int32, any shape.
+        accumulator: int64, or integers in the range of int32, any shape.
         mantissa: M's mantissa (:func:`split_float32`), broadcastable against ``accumulator``.
         exponent: M's exponent, shaped like ``mantissa``.
         zero_point: The output's zero point.
@@ -148,7 +169,12 @@ def requantize_in_integers(
     """
     bounds = np.iinfo(out.dtype)
     signed = accumulator.astype(np.int64)
-    product = round_to_24_bits(round_to_24_bits(np.abs(signed)) * mantissa)
+    if accumulator.dtype == np.int64:
+        rounded, raised = _leading_24_bits(signed)
+        exponent = exponent + raised
+    else:
+        rounded = round_to_24_bits(np.abs(signed))
+    product = round_to_24_bits(rounded * mantissa)
     magnitude = shift_right_half_to_even(product, np.clip(-exponent, 0, _LARGEST_RIGHT_SHIFT))
     # Left shifts: what reaches 2^30 saturates with or without the shift.
     np.minimum(magnitude, 2**30, out=magnitude)
@@ -170,7 +196,7 @@ def requantize_in_float32(
     A float32 accumulator must hold integers of at most 24 bits; it is overwritten.
 
     Args:
-        accumulator: int32, or float32 holding integers, any shape.
+        accumulator: int32 or int64, or float32 or float64 holding such integers, any shape.
         multiplier: float32, broadcastable against ``accumulator``.
         zero_point: The output's zero point.
         out: Where the codes go; int8 or uint8 (or 16 bits), shaped like ``accumulator``.

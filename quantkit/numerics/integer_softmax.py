@@ -1,8 +1,9 @@
 """Softmax of integer codes with integers only.
 
 ``y = saturate(round(N * e / sum(e)) + zero_point)`` with ``e = round(2^24 * exp(s_x * (q - max)))``
-from a table of 256 entries, ``N = 1 / s_y`` as a multiple of 2^-16, and one integer division that
-rounds halves up. The table's rounding moves a probability by at most ``length * 2^-25``.
+from a table of 256 entries (65,536 for codes of 16 bits), ``N = 1 / s_y`` as a multiple of 2^-16,
+and one integer division that rounds halves up. The table's rounding moves a probability by at most
+``length * 2^-25``. Exact up to 2^20 classes.
 """
 
 import numpy as np
@@ -13,13 +14,15 @@ from quantkit.numerics.requantizer import RowSoftmax
 
 _EXPONENTIAL_BITS = 24
 _SCALE_BITS = 16
+# Beyond it every probability that the table does not round to 0 saturates 16 bits.
+_LARGEST_INVERSE_SCALE = 2.0**20
 
 
 def integer_softmax(x: QuantParams, y: QuantParams, inverse_scale: float) -> RowSoftmax:
     """Tabulate the exponentials of ``x``; the callable holds no float.
 
     Args:
-        x: Parameters of the input codes, 8 bits, per tensor.
+        x: Parameters of the input codes, 8 or 16 bits, per tensor.
         y: Parameters of the probabilities.
         inverse_scale: ``1 / s_y`` as the arithmetic has it; rounded to a multiple of 2^-16.
 
@@ -27,9 +30,10 @@ def integer_softmax(x: QuantParams, y: QuantParams, inverse_scale: float) -> Row
         A callable from codes (rows, length) to codes (rows, length).
     """
     distance = np.arange(every_code(x).size, dtype=np.float64)
-    exponential = np.rint(np.exp(-float(x.scale) * distance) * 2.0**_EXPONENTIAL_BITS)
+    with np.errstate(under="ignore"):
+        exponential = np.rint(np.exp(-float(x.scale) * distance) * 2.0**_EXPONENTIAL_BITS)
     table = exponential.astype(np.int64)
-    factor = round(2.0**_SCALE_BITS * inverse_scale)
+    factor = round(2.0**_SCALE_BITS * min(inverse_scale, _LARGEST_INVERSE_SCALE))
     zero_point = int(y.zero_point)
 
     def softmax(x_q: IntegerArray) -> IntegerArray:

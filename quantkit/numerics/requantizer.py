@@ -29,8 +29,8 @@ class Requantizer(Protocol):
         """
 
 
-AverageRequantizer = Callable[[npt.NDArray[np.int32], int], IntegerArray]
-"""(sums of codes, how many codes each sum holds) -> codes of the averages."""
+AverageRequantizer = Callable[[IntegerArray, int], IntegerArray]
+"""(int32 or int64 sums of codes, how many codes each sum holds) -> codes of the averages."""
 
 WindowAverage = Callable[[Sequence[IntegerArray], npt.NDArray[np.int64]], IntegerArray]
 """(the taps of all windows in scan order, how many of them count, per window) -> codes.
@@ -38,8 +38,9 @@ WindowAverage = Callable[[Sequence[IntegerArray], npt.NDArray[np.int64]], Intege
 A tap is an array shaped like the output; a padded position holds the zero point.
 """
 
-CodeAddition = Callable[[IntegerArray, IntegerArray], IntegerArray]
-"""(codes, codes) -> codes of the sum, with broadcasting."""
+Float64Array = npt.NDArray[np.float64]
+RealFunction = Callable[[Float64Array], Float64Array]
+"""An elementwise function, in float64; used when a node is lowered, to fill a table."""
 
 RowSoftmax = Callable[[IntegerArray], IntegerArray]
 """Codes (rows, length) -> codes of each row's softmax."""

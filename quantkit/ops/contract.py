@@ -58,6 +58,7 @@ class Lowering:
         outputs: Parameters of each output that is present; none where the rule says "plain".
         arithmetic: How accumulators become codes.
         strict_integer: Whether kernels must not hold a float array, temporaries included.
+        threads: How many threads a kernel may use; its codes do not depend on them.
     """
 
     node: Node
@@ -65,6 +66,7 @@ class Lowering:
     outputs: tuple[QuantParams, ...]
     arithmetic: Arithmetic
     strict_integer: bool = False
+    threads: int = 1
 
     def params(self, position: int) -> QuantParams:
         """Parameters of the activation at ``position``."""
@@ -93,6 +95,10 @@ class Op(Protocol):
     def weight_axis(self, node: Node, weight_ndim: int) -> int:
         """The axis of the weight that runs over output channels (unused without a weight)."""
         return 0
+
+    def has_channel_scales(self, node: Node, weight_ndim: int) -> bool:
+        """Whether the weight may have one scale per output channel."""
+        return True
 
     def refusal(self, node: Node, constants: Sequence[Array | None]) -> str | None:
         """Why this node cannot have an integer kernel, or None.

@@ -1,46 +1,82 @@
-"""Add: the sum of two tensors, with broadcasting; one of them may be a constant."""
+"""Add, Sub, Mul, Div, PRelu: functions of two tensors, with broadcasting.
 
-from collections.abc import Sequence
+One operand may be a constant. The arithmetic has the formula; codes of 8 bits are looked up in a
+table of all 256 × 256 pairs, wider ones are computed. onnxruntime has integer kernels for Add and
+Mul (codes of 8 bits and one dtype) and runs the others in floats.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from quantkit.graph.program import Array, Node
-from quantkit.numerics.affine import IntegerArray, QuantizedTensor, QuantParams
+from quantkit.numerics.affine import FloatArray, IntegerArray, QuantParams
+from quantkit.numerics.arithmetic import Arithmetic
+from quantkit.numerics.code_table import PairedCodes
 from quantkit.ops.contract import OPS, Kernel, Lowering, Op, QuantRule, real_input
+from quantkit.ops.operands import node_operands, refuse_constants
+
+RealPairs = Callable[[FloatArray, FloatArray], FloatArray]
+CodesOfPairs = Callable[[Arithmetic, QuantParams, QuantParams, QuantParams], PairedCodes]
+"""(arithmetic, a, b, y) -> the function of codes."""
 
 
-class Add(Op):
-    """``a + b`` (ONNX Add); the arithmetic tabulates all pairs of codes."""
+class Pairwise(Op):
+    """A function of two tensors.
 
-    rule = QuantRule("own")
+    Args:
+        function: In floats.
+        codes: The arithmetic's function of codes.
+        has_kernel: Whether onnxruntime computes it in integers.
+    """
+
+    def __init__(self, function: RealPairs, codes: CodesOfPairs, *, has_kernel: bool) -> None:
+        self.rule = QuantRule("own")
+        self._function = function
+        self._codes = codes
+        self._has_kernel = has_kernel
 
     def refusal(self, node: Node, constants: Sequence[Array | None]) -> str | None:
         """Why this node cannot have an integer kernel, or None."""
-        if all(constant is not None for constant in constants):
-            return "both operands are constants"
-        return None
+        return refuse_constants(constants)
+
+    def has_onnxruntime_kernel(self, node: Node) -> bool:
+        """Whether onnxruntime computes it in integers."""
+        return self._has_kernel
 
     def float_form(self, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """``a + b``."""
-        return (real_input(inputs, 0) + real_input(inputs, 1),)
+        """The function; a division by zero gives infinity or NaN."""
+        with np.errstate(all="ignore"):
+            return (self._function(real_input(inputs, 0), real_input(inputs, 1)),)
 
     def lower(self, lowering: Lowering) -> Kernel:
-        """Look the pairs up."""
-        a, b = (_operand(lowering, position) for position in (0, 1))
-        add = lowering.arithmetic.addition(a[0], b[0], lowering.outputs[0])
+        """The arithmetic's function of the pairs."""
+        operands = node_operands(lowering, (0, 1))
+        a_params, b_params = operands.params
+        function = self._codes(lowering.arithmetic, a_params, b_params, lowering.outputs[0])
 
         def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-            computed = iter(inputs)
-            operands = [next(computed) if codes is None else codes for _, codes in (a, b)]
-            return (add(*operands),)
+            a, b = operands.codes(inputs)
+            return (function(a, b),)
 
         return kernel
 
 
-def _operand(lowering: Lowering, position: int) -> tuple[QuantParams, IntegerArray | None]:
-    """Parameters of an operand, and its codes where it is a constant."""
-    value = lowering.inputs[position]
-    if isinstance(value, QuantizedTensor):
-        return value.params, value.data
-    return lowering.params(position), None
+def parametric_relu(x: FloatArray, slope: FloatArray) -> FloatArray:
+    """``x`` where it is at least 0, ``x * slope`` elsewhere (ONNX PRelu)."""
+    return np.where(x >= 0, x, x * slope)
 
 
-OPS.register("Add")(Add())
+OPS.register("Add")(Pairwise(np.add, lambda kind, a, b, y: kind.addition(a, b, y), has_kernel=True))
+OPS.register("Sub")(
+    Pairwise(np.subtract, lambda kind, a, b, y: kind.subtraction(a, b, y), has_kernel=False)
+)
+OPS.register("Mul")(
+    Pairwise(np.multiply, lambda kind, a, b, y: kind.multiplication(a, b, y), has_kernel=True)
+)
+OPS.register("Div")(
+    Pairwise(np.divide, lambda kind, a, b, y: kind.division(a, b, y), has_kernel=False)
+)
+OPS.register("PRelu")(
+    Pairwise(parametric_relu, lambda kind, a, b, y: kind.leaky_product(a, b, y), has_kernel=False)
+)

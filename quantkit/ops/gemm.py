@@ -1,28 +1,39 @@
 """Gemm and MatMul: matrix products with a constant weight, or (MatMul) of two activations.
 
-``y_q[n, o] = requantize(bias[o] + sum_k weight_q[k, o] * (x_q[n, k] - z_x))``
+``y_q[n, o] = requantize(bias[o] + sum_k (weight_q[k, o] - z_w[o]) * (x_q[n, k] - z_x))``
+
+A constant matrix is prepared once (:func:`~quantkit.ops.weights.constant_operand`). Everything else
+that MatMul multiplies, two activations, a constant with batch axes or a constant first operand, is
+one product of centred codes. onnxruntime computes them all in integers, except where the codes of
+the second operand are uint8 and those of the first int8, where a constant first operand is int8 and
+the activation uint8, or where a scale per channel belongs to the first operand or to one with batch
+axes. Sums wrap as int32.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from quantkit.errors import UnsupportedOpError
 from quantkit.graph.program import Array, Node
-from quantkit.numerics.affine import IntegerArray, QuantParams
-from quantkit.numerics.integer_gemm import (
-    Carrier,
-    ConstantOperand,
-    matmul_exact,
-    plan_uniform_blocks,
-)
+from quantkit.numerics.affine import IntegerArray, QuantizedTensor, QuantParams
+from quantkit.numerics.integer_gemm import matmul_exact, plan_uniform_blocks, sums_of
 from quantkit.ops.contract import OPS, Kernel, Lowering, Op, QuantRule, optional_input, real_input
-from quantkit.ops.weights import centered_weight, constant_bias, require_8_bit_input
+from quantkit.ops.weights import (
+    centered_weight,
+    constant_operand,
+    require_factor,
+    sum_requantizer,
+)
 
 
 class Gemm(Op):
-    """``alpha * A @ B + beta * C`` with ``alpha = beta = 1`` and constant B (ONNX Gemm)."""
+    """``alpha * A @ B + beta * C`` with constant B (ONNX Gemm).
+
+    Without C, ``M = f32(f32(f32(alpha * s_x) * s_w) / s_y)`` as in onnxruntime's QGemm (source:
+    ``quant_gemm.cc``). With C both must be 1: onnxruntime leaves any other node in floats.
+    """
 
     rule = QuantRule("own", weight=1, bias=2)
 
@@ -35,11 +46,12 @@ class Gemm(Op):
         weight = constants[1]
         if weight is None:
             return "the weight is computed, not a constant"
-        if node.integer("transA", 0):
-            return "the activation is transposed (transA = 1)"
-        if node.number("alpha", 1.0) != 1.0:
-            return f"the product is scaled (alpha = {node.number('alpha', 1.0)})"
+        alpha = node.number("alpha", 1.0)
+        if not alpha > 0:
+            return f"the product is scaled by {alpha} (alpha), not by a number above 0"
         if len(node.inputs) > 2 and node.inputs[2]:
+            if alpha != 1.0:
+                return f"the product is scaled (alpha = {alpha}) and has a bias"
             bias = constants[2]
             if bias is None:
                 return "the bias is computed, not a constant"
@@ -63,12 +75,16 @@ class Gemm(Op):
 
     def lower(self, lowering: Lowering) -> Kernel:
         """A product with constant codes."""
-        weight = lowering.codes(1)
-        if weight is None:
-            raise UnsupportedOpError(f"{lowering.node.name}: Gemm needs constant weight codes")
-        codes = centered_weight(weight)
-        outputs_by_inner = codes if lowering.node.integer("transB", 0) else codes.T
-        return _constant_product(lowering, outputs_by_inner)
+        node = lowering.node
+        codes = centered_weight(node, lowering.codes(1))
+        product = _constant_product(
+            lowering,
+            codes if node.integer("transB", 0) else codes.T,
+            alpha=node.number("alpha", 1.0),
+        )
+        if not node.integer("transA", 0):
+            return product
+        return lambda inputs: product([inputs[0].T])
 
     def macs(self, node: Node, shapes: Sequence[tuple[int, ...] | None]) -> int:
         """``rows * K * O``."""
@@ -80,7 +96,7 @@ class Gemm(Op):
 
 
 class MatMul(Op):
-    """``A @ B`` with batch axes; B is a constant matrix or an activation (ONNX MatMul)."""
+    """``A @ B`` of vectors, matrices and batches of them, one of them constant (ONNX MatMul)."""
 
     rule = QuantRule("own", weight=1)
 
@@ -88,12 +104,14 @@ class MatMul(Op):
         """The last axis of B."""
         return weight_ndim - 1
 
+    def has_channel_scales(self, node: Node, weight_ndim: int) -> bool:
+        """Only those of a matrix: onnxruntime computes batches of them in floats."""
+        return weight_ndim == 2
+
     def refusal(self, node: Node, constants: Sequence[Array | None]) -> str | None:
         """Why this node cannot have an integer kernel, or None."""
-        if constants[0] is not None:
-            return "the first operand is a constant"
-        if constants[1] is not None and constants[1].ndim != 2:
-            return f"the weight has {constants[1].ndim} axes, not 2"
+        if all(constant is not None for constant in constants):
+            return "both operands are constants"
         return None
 
     def float_form(self, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -101,14 +119,11 @@ class MatMul(Op):
         return (np.asarray(np.matmul(real_input(inputs, 0), real_input(inputs, 1))),)
 
     def lower(self, lowering: Lowering) -> Kernel:
-        """A product with constant codes, or of two activations."""
+        """A product with a constant matrix, or of any two operands."""
         weight = lowering.inputs[1]
-        if isinstance(weight, QuantParams):
-            return _dynamic_product(lowering)
-        codes = lowering.codes(1)
-        if codes is None or codes.data.ndim != 2:
-            raise UnsupportedOpError(f"{lowering.node.name}: MatMul needs a weight of 2 axes")
-        return _constant_product(lowering, centered_weight(codes).T)
+        if isinstance(weight, QuantizedTensor) and weight.data.ndim == 2:
+            return _constant_product(lowering, centered_weight(lowering.node, weight).T)
+        return _general_product(lowering)
 
     def macs(self, node: Node, shapes: Sequence[tuple[int, ...] | None]) -> int:
         """``elements of the output * K``."""
@@ -118,22 +133,11 @@ class MatMul(Op):
         return math.prod(y) * a[-1]
 
 
-def _constant_product(lowering: Lowering, weight: IntegerArray) -> Kernel:
+def _constant_product(lowering: Lowering, weight: IntegerArray, *, alpha: float = 1.0) -> Kernel:
     """``x_q (..., K) @ weight (O, K).T``; the weights' codes are at input 1, a bias at input 2."""
-    x, y = lowering.params(0), lowering.outputs[0]
-    require_8_bit_input(lowering.node, x)
-    codes = lowering.codes(1)
-    assert codes is not None
-    operand = ConstantOperand.prepare(
-        weight,
-        constant_bias(lowering.codes(2), weight.shape[:1]),
-        int(x.zero_point),
-        max(abs(x.qmin), x.qmax),
-        strict_integer=lowering.strict_integer,
-    )
-    requantize = lowering.arithmetic.accumulator_requantizer(
-        x, codes.params, y, channel_axis=-1, strict_integer=lowering.strict_integer
-    )
+    operand = constant_operand(lowering, weight)
+    requantize = sum_requantizer(lowering, channel_axis=-1, alpha=alpha)
+    dtype = lowering.outputs[0].dtype
     inner_by_outputs = np.ascontiguousarray(operand.weight.T)
 
     def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
@@ -141,44 +145,66 @@ def _constant_product(lowering: Lowering, weight: IntegerArray) -> Kernel:
         carried = inputs[0].reshape(-1, inner).astype(operand.weight.dtype)
         total = matmul_exact(carried, inner_by_outputs, operand.blocks)
         total = operand.add_bias(total, operand.bias)
-        y_q = np.empty(total.shape, y.dtype)
+        y_q = np.empty(total.shape, dtype)
         requantize(total, y_q)
         return (y_q.reshape(*lead, y_q.shape[-1]),)
 
     return kernel
 
 
-def _dynamic_product(lowering: Lowering) -> Kernel:
-    """``(a_q - z_a) @ (b_q - z_b)`` of two activations."""
-    a, b, y = lowering.params(0), lowering.params(1), lowering.outputs[0]
-    require_8_bit_input(lowering.node, a)
-    require_8_bit_input(lowering.node, b)
-    reaches = [
-        max(params.qmax - int(params.zero_point), int(params.zero_point) - params.qmin)
-        for params in (a, b)
-    ]
-    carrier = np.dtype(np.int32 if lowering.strict_integer else np.float32)
-    requantize = lowering.arithmetic.accumulator_requantizer(
-        a, b, y, channel_axis=-1, strict_integer=lowering.strict_integer
-    )
-
-    def centered(q: IntegerArray, zero_point: int) -> Carrier:
-        return (q.astype(np.int16) - zero_point).astype(carrier)
+def _general_product(lowering: Lowering) -> Kernel:
+    """``(a_q - z_a) @ (b_q - z_b)``, as ``numpy.matmul`` treats axes."""
+    factors = [_Factor.of(lowering, position) for position in (0, 1)]
+    sums = sums_of(*(factor.params for factor in factors))
+    carrier = sums.integer if lowering.strict_integer else sums.real
+    requantize = sum_requantizer(lowering, channel_axis=-1)
+    dtype = lowering.outputs[0].dtype
 
     def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-        a_q, b_q = inputs
-        if min(a_q.ndim, b_q.ndim) < 2:
-            raise UnsupportedOpError(f"{lowering.node.name}: MatMul of a vector and an activation")
+        remaining = iter(inputs)
+        a, b = (factor.centered(remaining).astype(carrier) for factor in factors)
         total = matmul_exact(
-            centered(a_q, int(a.zero_point)),
-            centered(b_q, int(b.zero_point)),
-            plan_uniform_blocks(a_q.shape[-1], *reaches),
+            a[np.newaxis] if a.ndim == 1 else a,
+            b[:, np.newaxis] if b.ndim == 1 else b,
+            plan_uniform_blocks(a.shape[-1], factors[0].reach, factors[1].reach, sums),
         )
-        y_q = np.empty(total.shape, y.dtype)
+        y_q = np.empty(total.shape, dtype)
         requantize(total, y_q)
-        return (y_q,)
+        if a.ndim == 1:
+            y_q = y_q.squeeze(-2)
+        return (y_q.squeeze(-1) if b.ndim == 1 else y_q,)
 
     return kernel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Factor:
+    """An operand of a product: an activation, or the centred codes of a constant."""
+
+    params: QuantParams
+    constant: IntegerArray | None
+
+    @classmethod
+    def of(cls, lowering: Lowering, position: int) -> "_Factor":
+        operand = lowering.inputs[position]
+        if isinstance(operand, QuantizedTensor):
+            return cls(operand.params, centered_weight(lowering.node, operand))
+        params = lowering.params(position)
+        require_factor(lowering.node, params)
+        return cls(params, None)
+
+    @property
+    def reach(self) -> int:
+        """The largest magnitude of a centred code."""
+        if self.constant is not None:
+            return int(np.abs(self.constant).max(initial=0))
+        return self.params.reach
+
+    def centered(self, activations: Iterator[IntegerArray]) -> IntegerArray:
+        """The codes minus their zero points; an activation's are the next of ``activations``."""
+        if self.constant is not None:
+            return self.constant
+        return next(activations).astype(np.int32) - np.int32(self.params.zero_point)
 
 
 OPS.register("Gemm")(Gemm())

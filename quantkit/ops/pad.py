@@ -1,4 +1,8 @@
-"""Pad: constant, edge or reflected borders; the constant becomes a code, 0.0 the zero point."""
+"""Pad: constant, edge, reflected or wrapped borders; the constant 0.0 becomes the zero point.
+
+Negative pads crop; an axis is cropped first and then padded, so that edge, reflect and wrap repeat
+what is left, as onnxruntime 1.32 does. It runs Pad on dequantized values; the codes are the same.
+"""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -6,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from quantkit.errors import ShapeMismatchError
 from quantkit.graph.program import Array, Node
 from quantkit.numerics.affine import IntegerArray, quantize
 from quantkit.numerics.code_table import requantize_codes
@@ -13,12 +18,12 @@ from quantkit.ops.contract import OPS, Kernel, Lowering, Op, QuantRule, optional
 
 Number = TypeVar("Number", bound=np.generic)
 
-_MODES = ("constant", "edge", "reflect")
+_MODES = ("constant", "edge", "reflect", "wrap")
 _PADS, _VALUE, _AXES = 1, 2, 3
 
 
 class Pad(Op):
-    """Widen a tensor at its borders (ONNX Pad)."""
+    """Widen or crop a tensor at its borders (ONNX Pad)."""
 
     rule = QuantRule("same_as_input", data_inputs=(0,))
 
@@ -30,10 +35,11 @@ class Pad(Op):
             is_given = position < len(node.inputs) and node.inputs[position]
             if is_given and constants[position] is None:
                 return f"the {name} are computed, not a constant"
-        pads = optional_input(constants, _PADS)
-        if any(size < 0 for size in _sizes(node, pads)):
-            return "negative pads (cropping) are not supported"
         return None
+
+    def has_onnxruntime_kernel(self, node: Node) -> bool:
+        """Never: onnxruntime pads dequantized values."""
+        return False
 
     def float_form(self, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Float padding."""
@@ -76,17 +82,28 @@ def _constant_value(node: Node, value: Array | None) -> float:
 def _pad(
     x: npt.NDArray[Number], node: Node, pads: Array | None, axes: Array | None, value: float
 ) -> npt.NDArray[Number]:
-    ends = _sizes(node, pads)
+    sizes = _sizes(node, pads)
     chosen = range(x.ndim) if axes is None else [int(axis) for axis in axes]
     widths = [(0, 0)] * x.ndim
+    interior = [slice(None)] * x.ndim
     for index, axis in enumerate(chosen):
-        widths[axis] = (ends[index], ends[len(ends) // 2 + index])
+        before, after = sizes[index], sizes[len(sizes) // 2 + index]
+        interior[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
+        widths[axis] = (max(before, 0), max(after, 0))
+    x = x[tuple(interior)]
     mode = node.text("mode", "constant")
+    if mode == "constant":
+        return np.pad(x, widths, mode="constant", constant_values=value)
+    for axis, width in enumerate(widths):
+        size = x.shape[axis]
+        if (mode == "reflect" and max(width) >= size) or (max(width) and not size):
+            raise ShapeMismatchError(
+                f"{node.name}: Pad cannot take {max(width)} values ({mode}) from axis {axis}, "
+                f"of which {size} are left"
+            )
     if mode == "edge":
         return np.pad(x, widths, mode="edge")
-    if mode == "reflect":
-        return np.pad(x, widths, mode="reflect")
-    return np.pad(x, widths, mode="constant", constant_values=value)
+    return np.pad(x, widths, mode="reflect" if mode == "reflect" else "wrap")
 
 
 OPS.register("Pad")(Pad())

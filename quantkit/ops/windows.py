@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from quantkit.graph.program import Node
 from quantkit.numerics.affine import IntegerArray
@@ -57,3 +58,17 @@ def pad_codes(x_q: IntegerArray, windows: Windows, code: int) -> IntegerArray:
     padded = np.full(x_q.shape[: -windows.rank] + windows.padded_shape, code, x_q.dtype)
     padded[windows.interior] = x_q
     return padded
+
+
+def window_columns(padded: IntegerArray, windows: Windows) -> IntegerArray:
+    """A view of the codes of every tap of every window, (N, C, *kernel, *output).
+
+    Args:
+        padded: (N, C, *windows.padded_shape).
+        windows: The windows.
+    """
+    lead, steps = padded.strides[:2], padded.strides[2:]
+    taps = [step * by for step, by in zip(steps, windows.dilations, strict=True)]
+    moves = [step * by for step, by in zip(steps, windows.strides, strict=True)]
+    shape = (*padded.shape[:2], *windows.kernel_shape, *windows.output_shape)
+    return as_strided(padded, shape, (*lead, *taps, *moves), writeable=False)

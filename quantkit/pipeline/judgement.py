@@ -1,14 +1,16 @@
 """What a quantized model computes, and what it cost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from quantkit.calibration.collector import Progress
 from quantkit.calibration.dataset import DataSource
 from quantkit.calibration.labels import read_labels
 from quantkit.calibration.preprocessing import Preprocessing
+from quantkit.evaluation.hardware import hardware_verdicts
 from quantkit.evaluation.samples import open_samples, stored_preprocessing
+from quantkit.evaluation.side_by_side import verify as verify_layers
 from quantkit.evaluation.verification import Verification
-from quantkit.evaluation.verification import verify as verify_layers
 from quantkit.passes.prepare import prepare
 from quantkit.quantized_model.qdq_reader import read_qdq
 from quantkit.reporting.report import Progress as SectionProgress
@@ -26,6 +28,8 @@ def verify(
     strict: bool = False,
     arithmetic: str = "onnxruntime",
     strict_integer: bool = False,
+    fold_batch_norm: bool = False,
+    hardware: bool = False,
     progress: Progress | None = None,
 ) -> Verification:
     """Compare integer session, onnxruntime and float reference, layer by layer.
@@ -38,12 +42,15 @@ def verify(
         strict: As for ``calibrate``.
         arithmetic: "onnxruntime" or "fixed_point".
         strict_integer: Run kernels that hold no float array.
+        fold_batch_norm: Fold BatchNormalization behind a quantized convolution into its weight
+            scales; onnxruntime computes such layers in floats, so they are shown, not judged.
+        hardware: Also find out what every node asks of the hardware, in a second pass.
         progress: Told how far the pass is.
 
     Raises:
         QuantkitError: Bad model or data; see ``errors``.
     """
-    model = read_qdq(path)
+    model = read_qdq(path, fold_batch_norm=fold_batch_norm)
     inputs, stored = model.prepared.program.inputs, stored_preprocessing(model)
     dataset = open_samples(
         data,
@@ -54,16 +61,27 @@ def verify(
         default_samples=VERIFY_SAMPLES,
         strict=strict,
     )
+    passes = 2 if hardware else 1
     found = verify_layers(
         Path(path),
         model,
         dataset,
         arithmetic=arithmetic,
         strict_integer=strict_integer,
-        progress=progress,
+        progress=_pass_of(progress, 1, passes),
     )
+    if hardware:
+        verdicts = hardware_verdicts(model, dataset, progress=_pass_of(progress, 2, passes))
+        found = replace(found, hardware=verdicts)
     dataset.tell_skipped()
     return found
+
+
+def _pass_of(progress: Progress | None, number: int, passes: int) -> Progress | None:
+    """Progress of one of several passes over the same samples."""
+    if progress is None or passes == 1:
+        return progress
+    return lambda done, total: progress((number - 1) * total + done, passes * total)
 
 
 def report(

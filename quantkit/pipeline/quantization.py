@@ -10,7 +10,10 @@ from quantkit.calibration.dataset import Dataset, DataSource
 from quantkit.calibration.preprocessing import Preprocessing
 from quantkit.calibration.table import CalibrationTable, tool_version
 from quantkit.config import QuantConfig
-from quantkit.exporters.contract import EXPORTERS
+from quantkit.errors import ConfigError
+from quantkit.evaluation.layer_codes import record_samples
+from quantkit.evaluation.samples import open_samples, stored_preprocessing
+from quantkit.exporters.contract import EXPORTERS, SAMPLE_FORMATS, Samples
 from quantkit.passes.prepare import Prepared
 from quantkit.pipeline.calibration import calibrate, prepared_model
 from quantkit.plan import candidate_refusals, make_plan
@@ -43,7 +46,7 @@ class Quantization:
             UnknownNameError: No such format.
             ModelError: The file cannot be written.
         """
-        EXPORTERS[format](self.model, Path(path))
+        export(self.model, path, format)
 
 
 def quantize_calibrated(
@@ -118,14 +121,54 @@ def load_quantized(path: str | Path) -> QuantizedModel:
     return read_qdq(path)
 
 
-def export(model: QuantizedModel, path: str | Path, format: str = "qdq") -> None:
+def export(
+    model: QuantizedModel,
+    path: str | Path,
+    format: str = "qdq",
+    *,
+    data: DataSource | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    num_samples: int | None = None,
+    strict: bool = False,
+) -> None:
     """Write a quantized model in a format of the exporter registry.
+
+    The arguments after ``format`` choose the samples whose codes a format holds ("vectors").
+
+    Args:
+        model: The quantized model.
+        path: The file, or (vectors) the new folder.
+        format: A name of the registry.
+        data: Samples, as for ``calibrate``; None: pseudo-random input codes.
+        preprocessing: How pictures become inputs; None: as stored in the model.
+        num_samples: How many samples, evenly spaced; None: one.
+        strict: Refuse unreadable pictures instead of skipping them.
 
     Raises:
         UnknownNameError: No such format.
+        ConfigError: Samples are given to a format that holds none.
         ModelError: The file cannot be written.
+        CalibrationError: The data cannot be used.
     """
-    EXPORTERS[format](model, Path(path))
+    write = EXPORTERS[format]
+    samples: Samples | None = None
+    if format in SAMPLE_FORMATS:
+        if data is None and preprocessing is not None:
+            raise ConfigError("preprocessing is for data, and none are given")
+        count = 1 if num_samples is None else num_samples
+        dataset = None
+        if data is not None:
+            inputs, stored = model.prepared.program.inputs, stored_preprocessing(model)
+            dataset = open_samples(
+                data, inputs, preprocessing, stored, num_samples=count, strict=strict
+            )
+        samples = record_samples(model, dataset, count)
+    elif data is not None or num_samples is not None or preprocessing is not None:
+        raise ConfigError(
+            f"the format {format!r} holds no samples: data, their number and their preprocessing "
+            f"are for {', '.join(sorted(SAMPLE_FORMATS))}; leave them out"
+        )
+    write(model, Path(path), samples)
 
 
 def _metadata(table: CalibrationTable, config: QuantConfig) -> dict[str, str]:

@@ -20,7 +20,8 @@ def candidate_refusals(prepared: Prepared, config: QuantConfig | None = None) ->
     Needs no calibration, so ``inspect`` can tell before any data is seen.
 
     Raises:
-        ConfigError: ``nodes_to_exclude`` or ``op_types_to_quantize`` names nothing in the model.
+        ConfigError: ``nodes_to_exclude``, ``nodes_to_reduce_range`` or ``op_types_to_quantize``
+            names nothing in the model.
     """
     config = config or QuantConfig()
     program = prepared.program
@@ -37,7 +38,7 @@ def candidate_refusals(prepared: Prepared, config: QuantConfig | None = None) ->
         if reason is not None:
             reasons[node.name] = reason
     _drop_idle_movement(prepared, reasons)
-    _drop_islands(program, reasons)
+    _drop_islands(prepared, reasons)
     return reasons
 
 
@@ -96,12 +97,15 @@ def quantized_outputs(node: Node) -> tuple[str, ...]:
 
 
 def product_length(node: Node, program: Program) -> int | None:
-    """How many products a MatMul of two activations sums up; None where it is not known."""
-    shapes = [spec.shape or () for name in node.inputs if (spec := program.specs.get(name))]
-    if len(shapes) < len(node.inputs) or any(len(shape) < len(shapes) for shape in shapes):
-        return None
-    sizes = [shape[-1 - position] for position, shape in enumerate(shapes)]
-    return next((size for size in sizes if isinstance(size, int)), None)
+    """How many products a MatMul without a constant weight sums up; None where it is not known."""
+    for name, axis in zip(node.inputs, (-1, -2), strict=True):
+        spec, constant = program.specs.get(name), program.constants.get(name)
+        shape = constant.shape if constant is not None else (spec.shape or ()) if spec else ()
+        # A vector is one row, or one column.
+        size = shape[max(axis, -len(shape))] if shape else None
+        if isinstance(size, int):
+            return size
+    return None
 
 
 def rule_of(node: Node) -> QuantRule | None:
@@ -136,7 +140,7 @@ def _drop_idle_movement(prepared: Prepared, reasons: dict[str, str]) -> None:
         for node in program.nodes
         if node.name not in reasons
         and node.name not in prepared.clamps
-        and OPS[node.op_type].rule.output == "same_as_input"
+        and OPS[node.op_type].rule.output in ("same_as_input", "plain")
     }
 
     def is_integer(node: Node) -> bool:
@@ -158,11 +162,12 @@ def _drop_idle_movement(prepared: Prepared, reasons: dict[str, str]) -> None:
             if follows or (feeds and not loses):
                 del idle[node.name]
                 changed = True
-    reasons.update(dict.fromkeys(idle, "moves or clamps values between float nodes"))
+    reasons.update(dict.fromkeys(idle, "only moves, clamps or compares values between float nodes"))
 
 
-def _drop_islands(program: Program, reasons: dict[str, str]) -> None:
+def _drop_islands(prepared: Prepared, reasons: dict[str, str]) -> None:
     """Leave float what onnxruntime computes in floats, unless Q/DQ surround it anyway."""
+    program = prepared.program
     producers, consumers = program.producers(), program.consumers()
     islands = {
         node.name: node
@@ -171,21 +176,28 @@ def _drop_islands(program: Program, reasons: dict[str, str]) -> None:
         and OPS[node.op_type].rule.output != "same_as_input"
         and not OPS[node.op_type].has_onnxruntime_kernel(node)
     }
+    # A node and the clamps that it absorbs are one; the last of them gives the output.
+    last = {prepared.clamps.get(node.name, node.name): node for node in program.nodes}
 
     def is_quantized(name: str) -> bool:
         """Whether an integer node makes or reads the value."""
         nodes = [*consumers.get(name, []), *([producers[name]] if name in producers else [])]
-        return any(node.name not in reasons and node.name not in islands for node in nodes)
+        names = {prepared.clamps.get(node.name, node.name) for node in nodes}
+        return any(name not in reasons and name not in islands for name in names)
 
-    for node in islands.values():
+    for name, node in islands.items():
         computed = [n for n in data_values(node, program.constants) if n not in program.constants]
-        if not all(map(is_quantized, (*computed, *quantized_outputs(node)))):
-            reasons[node.name] = "onnxruntime computes it in floats, and so does a neighbour"
+        if not all(map(is_quantized, (*computed, *quantized_outputs(last[name])))):
+            reasons[name] = "onnxruntime computes it in floats, and so does a neighbour"
+    for clamp, absorber in prepared.clamps.items():
+        if absorber in reasons:
+            reasons.setdefault(clamp, f"clamps {absorber}, which stays float")
 
 
 def _check_choice(prepared: Prepared, config: QuantConfig) -> None:
     names = {node.name for node in prepared.program.nodes}
     types = {node.op_type for node in prepared.program.nodes}
+    with_weight = {node.name for node in prepared.program.nodes if _has_weight(node, prepared)}
     for name in config.nodes_to_exclude:
         if name in prepared.clamps:
             raise ConfigError(
@@ -193,12 +205,30 @@ def _check_choice(prepared: Prepared, config: QuantConfig) -> None:
                 "computed with it; exclude that node"
             )
         if name not in names:
-            close = ", ".join(sorted(n for n in names if name.lower() in n.lower())[:3])
-            hint = f"; did you mean {close}?" if close else "; `quantkit inspect` lists the names"
-            raise ConfigError(f"--nodes-to-exclude: no node is called {name!r}{hint}")
+            raise _unknown_node("--nodes-to-exclude", name, names)
+    for name in config.nodes_to_reduce_range:
+        if name not in names:
+            raise _unknown_node("--reduce-range-node", name, names)
+        if name not in with_weight:
+            raise ConfigError(f"--reduce-range-node: {name!r} has no constant weight to reduce")
     for op_type in config.op_types_to_quantize:
         if op_type not in types:
             raise ConfigError(
                 f"--op-types-to-quantize: the model has no {op_type!r}; "
                 f"it has {', '.join(sorted(types))}"
             )
+
+
+def _unknown_node(option: str, name: str, names: set[str]) -> ConfigError:
+    close = ", ".join(sorted(n for n in names if name.lower() in n.lower())[:3])
+    hint = f"; did you mean {close}?" if close else "; `quantkit inspect` lists the names"
+    return ConfigError(f"{option}: no node is called {name!r}{hint}")
+
+
+def _has_weight(node: Node, prepared: Prepared) -> bool:
+    rule = rule_of(node)
+    return (
+        rule is not None
+        and rule.weight is not None
+        and node.inputs[rule.weight] in prepared.program.constants
+    )

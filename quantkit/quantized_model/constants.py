@@ -1,6 +1,12 @@
-"""Float weights and biases to integer codes, with the proof that no accumulator overflows int32."""
+"""Float weights and biases to integer codes, with the proof that no accumulator overflows.
 
+Sums of 8-bit codes are int32, and so are their biases. Sums of 16-bit codes are int64, and proved
+to stay within the 48 bits that TFLite's requantization takes and float64 carries.
+"""
+
+import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +20,20 @@ from quantkit.numerics.affine import (
     QuantParams,
     quantize,
 )
+from quantkit.numerics.integer_gemm import INT32_SUMS, INT64_SUMS, sums_of
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
+Number = TypeVar("Number", bound=np.generic)
 
 ACCUMULATOR_MAX = 2**31 - 1
-# Half of int32 for the bias leaves the other half to 33,000 products of extreme codes.
-_BIAS_MAX = 2**30
+WIDE_ACCUMULATOR_MAX = 2**47 - 1
+
+
+def accumulator_max(x_params: QuantParams) -> int:
+    """The largest ``|accumulator|`` a layer with these input codes may reach."""
+    return ACCUMULATOR_MAX if sums_of(x_params) == INT32_SUMS else WIDE_ACCUMULATOR_MAX
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +42,8 @@ class WeightCodes:
 
     Attributes:
         weight: int8, zero point 0, per channel or per tensor.
-        bias: int32 at scale ``s_x * s_w``, zero point 0; None where the op has no bias.
+        bias: int32 (int64 for 16-bit inputs) at scale ``s_x * s_w``, zero point 0; None where the
+            op has no bias.
         accumulator_bound: The largest ``|accumulator|`` any input codes can produce.
         raised: Channels that need a scale above ``max|w| / qmax``.
     """
@@ -50,20 +63,21 @@ def quantize_weight(
     per_channel: bool,
     weight_qmax: int,
 ) -> WeightCodes:
-    """Symmetric int8 codes of a weight, int32 codes of its bias.
+    """Symmetric int8 codes of a weight, int32 (for 16-bit inputs int64) codes of its bias.
 
     ``s_w = max|w| / qmax`` per output channel, raised where
 
-    1. the bias ``b / (s_x s_w)`` would leave [-2^30, 2^30] (a nearly dead channel: its weights are
-       tiny against its bias, or zero);
+    1. the bias ``b / (s_x s_w)`` would leave [-2^30, 2^30] (for 16-bit inputs 2^46), half of what
+       the accumulator may reach (a nearly dead channel: its weights are tiny against its bias, or
+       zero);
     2. ``s_w`` or ``s_x s_w`` would leave float32's normal numbers;
-    3. the accumulator could exceed int32.
+    3. the accumulator could exceed :func:`accumulator_max`.
 
     A channel without weights and bias has scale 1.
 
     Args:
         weight: float32, any shape.
-        bias: float32, ``(C,)``, or None.
+        bias: float32, ``(C,)`` (with shared scales ``(group * C,)``), or None.
         x_params: Parameters of the input codes; per tensor.
         axis: The weight's output-channel axis.
         per_channel: One scale per channel, or one for all.
@@ -72,14 +86,18 @@ def quantize_weight(
     Raises:
         NonFiniteRangeError: Weight or bias is not finite, or too large for a float32 scale.
     """
-    rows = np.moveaxis(np.asarray(weight, np.float64), axis, 0).reshape(weight.shape[axis], -1)
+    turned = _outputs_first(np.asarray(weight, np.float64), axis)
+    rows = turned.reshape(_sum_count(weight.shape, axis), -1)
     offsets = np.zeros(len(rows)) if bias is None else np.asarray(bias, np.float64)
+    limit = accumulator_max(x_params)
     if not (np.isfinite(rows).all() and np.isfinite(offsets).all()):
         raise NonFiniteRangeError("its weight or bias is NaN or infinite; export the model again")
     natural = np.abs(rows).max(axis=1, initial=0.0) / weight_qmax
     if not per_channel:
         natural = np.full_like(natural, natural.max(initial=0.0))
-    scale = _needed_scale(natural, offsets, float(x_params.scale))
+    # A grouped transposed convolution has one row for several biases.
+    largest_offset = np.abs(_per_row(offsets, len(rows))).max(axis=0, initial=0.0)
+    scale = _needed_scale(natural, largest_offset, float(x_params.scale), (limit + 1) // 2)
     for _ in range(32):
         # One channel has one scale: files cannot tell the two apart.
         params = _weight_params(scale, x_params, axis if per_channel and len(rows) > 1 else None)
@@ -87,13 +105,14 @@ def quantize_weight(
         row_codes = np.clip(np.rint(rows / steps[:, None]), -weight_qmax, weight_qmax)
         bias_q = quantize_bias(offsets, x_params, params)
         bounds = _row_bounds(row_codes.astype(np.int64), bias_q.data, x_params)
-        if (bounds <= ACCUMULATOR_MAX).all():
+        if (bounds <= limit).all():
             break
-        scale = np.where(bounds > ACCUMULATOR_MAX, steps * bounds / ACCUMULATOR_MAX * 1.001, scale)
-    shape = np.moveaxis(weight, axis, 0).shape
-    codes = np.moveaxis(row_codes.reshape(shape).astype(np.int8), 0, axis)
+        excess = bounds.astype(np.float64) / limit
+        scale = np.where(excess > 1.0, steps * excess * 1.001, scale)
+    codes = np.empty(weight.shape, np.int8)
+    _outputs_first(codes, axis)[...] = row_codes.reshape(turned.shape)
     return WeightCodes(
-        QuantizedTensor(np.ascontiguousarray(codes), params),
+        QuantizedTensor(codes, params),
         None if bias is None else bias_q,
         int(bounds.max(initial=0)),
         tuple(int(channel) for channel in np.flatnonzero(scale > natural)),
@@ -103,14 +122,19 @@ def quantize_weight(
 def quantize_bias(
     bias: Array, x_params: QuantParams, weight_params: QuantParams
 ) -> QuantizedTensor:
-    """``round(b / (s_x s_w))``, int32, half to even, at the float32 product of the two scales."""
+    """``round(b / (s_x s_w))``, half to even, at the float32 product of the two scales.
+
+    int32, or int64 for inputs of 16 bits.
+    """
     with np.errstate(under="ignore"):
         scale = np.asarray(x_params.scale * weight_params.scale, np.float32)
     axis = None if scale.ndim == 0 else 0
-    params = QuantParams(scale, np.zeros(scale.shape, np.int32), np.dtype(np.int32), axis)
+    sums = sums_of(x_params)
+    params = QuantParams(scale, np.zeros(scale.shape, np.int32), sums.integer, axis)
     codes = np.rint(np.asarray(bias, np.float64) / scale.astype(np.float64))
-    info = np.iinfo(np.int32)
-    return QuantizedTensor(np.clip(codes, info.min, info.max).astype(np.int32), params)
+    # Of the int64 codes only those that float64 holds; int32 has no others.
+    largest = min(params.qmax, INT64_SUMS.exact)
+    return QuantizedTensor(np.clip(codes, -largest - 1, largest).astype(params.dtype), params)
 
 
 def accumulator_bound(
@@ -126,7 +150,8 @@ def accumulator_bound(
 
     Args:
         weight: Codes of a constant weight, whoever made them.
-        bias_q: int32 codes, ``(C,)`` or one for all, or None.
+        bias_q: int32 or int64 codes, ``(C,)`` (with shared scales ``(group * C,)``) or one for
+            all, or None.
         x_params: Parameters of the input codes; per tensor.
         axis: The weight's output-channel axis.
     """
@@ -135,15 +160,9 @@ def accumulator_bound(
         shape = [1] * weight.data.ndim
         shape[weight.params.axis] = -1
         zero_point = zero_point.reshape(shape)
-    centred = np.moveaxis(weight.data.astype(np.int64) - zero_point, axis, 0)
-    rows = centred.reshape(len(centred), -1)
+    centred = _outputs_first(weight.data.astype(np.int64) - zero_point, axis)
+    rows = centred.reshape(_sum_count(weight.data.shape, axis), -1)
     return int(_row_bounds(rows, bias_q, x_params).max(initial=0))
-
-
-def largest_distance(params: QuantParams) -> int:
-    """The largest ``|q - zero_point|`` of per-tensor codes."""
-    zero_point = int(params.zero_point)
-    return max(params.qmax - zero_point, zero_point - params.qmin)
 
 
 def quantize_operand(array: Array, params: QuantParams) -> QuantizedTensor:
@@ -151,9 +170,11 @@ def quantize_operand(array: Array, params: QuantParams) -> QuantizedTensor:
     return QuantizedTensor(quantize(np.asarray(array, np.float32), params), params)
 
 
-def _needed_scale(natural: Float64Array, offsets: Float64Array, x_scale: float) -> Float64Array:
+def _needed_scale(
+    natural: Float64Array, largest_offset: Float64Array, x_scale: float, bias_max: int
+) -> Float64Array:
     """Cases 1 and 2 of :func:`quantize_weight`; 0 for a channel without weights and bias."""
-    for_bias = np.abs(offsets) / (x_scale * _BIAS_MAX)
+    for_bias = largest_offset / (x_scale * bias_max)
     scale = np.maximum(natural, for_bias)
     smallest = max(SMALLEST_SCALE, 2 * SMALLEST_SCALE / x_scale)
     return np.where(scale > 0, np.maximum(scale, smallest), 0.0)
@@ -174,14 +195,41 @@ def _weight_params(scale: Float64Array, x_params: QuantParams, axis: int | None)
     return QuantParams(np.asarray(rounded), zero_point, np.dtype(np.int8), axis)
 
 
-def _row_bounds(rows: Int64Array, bias_q: IntegerArray | None, x_params: QuantParams) -> Int64Array:
-    """The largest ``|accumulator|`` of every row of centred weight codes."""
+def _row_bounds(
+    rows: Int64Array, bias_q: IntegerArray | None, x_params: QuantParams
+) -> npt.NDArray[np.object_]:
+    """The largest ``|accumulator|`` of every row of centred weight codes, as Python integers."""
     positive = np.maximum(rows, 0).sum(axis=1)
     negative = np.minimum(rows, 0).sum(axis=1)
     top = int(x_params.qmax) - int(x_params.zero_point)
     bottom = int(x_params.qmin) - int(x_params.zero_point)
-    offsets = np.int64(0) if bias_q is None else bias_q.astype(np.int64)
-    highest = positive * top + negative * bottom + offsets
-    lowest = positive * bottom + negative * top + offsets
-    bounds: Int64Array = np.maximum(np.abs(highest), np.abs(lowest))
+    bias = np.zeros(1, np.int32) if bias_q is None else bias_q
+    # Python integers: a bias near the ends of int64 would overflow.
+    offsets = _per_row(bias, len(rows)).astype(object)
+    highest = (positive * top + negative * bottom).astype(object) + offsets
+    lowest = (positive * bottom + negative * top).astype(object) + offsets
+    bounds: npt.NDArray[np.object_] = np.maximum(np.abs(highest), np.abs(lowest)).max(axis=0)
     return bounds
+
+
+def _outputs_first(weight: npt.NDArray[Number], axis: int) -> npt.NDArray[Number]:
+    """A view whose last axes are what one sum runs over; ``axis`` runs over output channels.
+
+    Where that is the last axis, the weight is a matrix or a stack of them (MatMul): every column is
+    a sum of its own. A vector is one column.
+    """
+    if axis == weight.ndim - 1:
+        return weight.swapaxes(-1, -2) if weight.ndim > 1 else weight
+    return np.moveaxis(weight, axis, 0)
+
+
+def _sum_count(shape: tuple[int, ...], axis: int) -> int:
+    """How many sums the weight makes; see :func:`_outputs_first`."""
+    if axis == len(shape) - 1:
+        return math.prod(shape[:-2]) * shape[-1] if axis else 1
+    return shape[axis]
+
+
+def _per_row(bias: npt.NDArray[Number], rows: int) -> npt.NDArray[Number]:
+    """The biases of each row of weights, (biases per row, rows); a single one for all: (1, 1)."""
+    return bias.reshape(-1, 1 if bias.size == 1 else rows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from quantkit.config import QuantConfig
 from quantkit.errors import ModelError, NonFiniteRangeError
@@ -12,9 +13,8 @@ from quantkit.passes.note import PassNote
 from quantkit.passes.prepare import Prepared
 from quantkit.plan import QuantPlan, data_values, product_length, quantized_outputs
 from quantkit.quantized_model.constants import (
-    ACCUMULATOR_MAX,
     accumulator_bound,
-    largest_distance,
+    accumulator_max,
     quantize_operand,
     quantize_weight,
 )
@@ -33,6 +33,8 @@ class QuantizedModel:
         notes: What happened while constants were quantized or corrected.
         metadata: Free text stored with the model (preprocessing, digests, options).
         code_tensors: Value -> the tensor that holds its codes in the file the model was read from.
+        not_comparable: Integer node -> why onnxruntime, on that file, computes other codes.
+        code_boundaries: Inputs and outputs that are codes in the file; they are real values here.
 
     Raises:
         ModelError: A node is neither quantized nor kept float with a reason.
@@ -45,6 +47,26 @@ class QuantizedModel:
     notes: tuple[PassNote, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     code_tensors: Mapping[str, str] = field(default_factory=dict)
+    not_comparable: Mapping[str, str] = field(default_factory=dict)
+    code_boundaries: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_qdq(cls, path: str | Path, *, fold_batch_norm: bool = False) -> "QuantizedModel":
+        """Read a quantized ONNX model of any tool: QDQ or QOperator.
+
+        Args:
+            path: The file.
+            fold_batch_norm: Whether a BatchNormalization behind a quantized Conv or Gemm is folded
+                into its weight scales; onnxruntime computes such nodes in floats.
+
+        Raises:
+            ModelError: The file cannot be read, or a Q/DQ node is malformed; the node is named.
+            UnsupportedModelError: The model is not quantized, or in a way that is not supported.
+        """
+        # The reader makes models, so it cannot be imported before this class is there.
+        from quantkit.quantized_model.qdq_reader import read_qdq
+
+        return read_qdq(path, fold_batch_norm=fold_batch_norm)
 
     def __repr__(self) -> str:
         nodes, kept = len(self.prepared.program.nodes), len(self.plan.kept_float)
@@ -91,15 +113,15 @@ def quantize_model(
                 constants[name] = quantize_operand(arrays[name], plan.params[name])
         weight_name, bias_name = weight_and_bias(node)
         if weight_name in arrays:
-            weight = arrays[weight_name]
+            weight, op = arrays[weight_name], OPS[node.op_type]
             try:
                 codes = quantize_weight(
                     weight,
                     arrays[bias_name] if bias_name else None,
                     plan.params[node.inputs[0]],
-                    axis=OPS[node.op_type].weight_axis(node, weight.ndim),
-                    per_channel=config.per_channel,
-                    weight_qmax=config.weight_qmax,
+                    axis=op.weight_axis(node, weight.ndim),
+                    per_channel=config.per_channel and op.has_channel_scales(node, weight.ndim),
+                    weight_qmax=config.weight_qmax(node.name),
                 )
             except NonFiniteRangeError as error:
                 raise NonFiniteRangeError(f"node {node.name!r}: {error}") from error
@@ -109,9 +131,9 @@ def quantize_model(
             if codes.raised:
                 notes.append(_raised_note(node.name, node.op_type, codes.raised))
         bound = node_bound(node, prepared.program, plan, constants)
-        if bound is not None and bound > ACCUMULATOR_MAX:
+        if bound is not None and bound > accumulator_max(plan.params[node.inputs[0]]):
             raise ModelError(
-                f"node {node.name!r}: sums of up to {bound} exceed int32; "
+                f"node {node.name!r}: sums of up to {bound} exceed the accumulator; "
                 f"keep it float with --nodes-to-exclude {node.name}"
             )
         if bound is not None:
@@ -132,7 +154,7 @@ def node_bound(
         inner = product_length(node, program)
         if inner is None:
             raise ModelError(f"node {node.name!r}: the length of its products is not known")
-        return inner * largest_distance(x_params) * largest_distance(plan.params[weight_name])
+        return inner * x_params.reach * plan.params[weight_name].reach
     bias = constants[bias_name].data if bias_name else None
     axis = OPS[node.op_type].weight_axis(node, weight.data.ndim)
     return accumulator_bound(weight, bias, x_params, axis)

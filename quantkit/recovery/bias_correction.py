@@ -17,7 +17,7 @@ from quantkit.graph.program import Node, Program
 from quantkit.numerics.affine import QuantizedTensor
 from quantkit.ops.windows import node_windows
 from quantkit.passes.note import PassNote
-from quantkit.quantized_model.constants import ACCUMULATOR_MAX, quantize_bias
+from quantkit.quantized_model.constants import accumulator_max, quantize_bias
 from quantkit.quantized_model.model import QuantizedModel, node_bound, weight_and_bias
 
 Float64Array = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ def correct_biases(model: QuantizedModel, table: CalibrationTable) -> QuantizedM
         bias = np.asarray(arrays[bias_name], np.float64) - shift
         new = {**constants, bias_name: quantize_bias(bias, x_params, weight_params)}
         bound = node_bound(node, model.prepared.program, model.plan, new)
-        if bound is not None and bound <= ACCUMULATOR_MAX:
+        if bound is not None and bound <= accumulator_max(x_params):
             constants, bounds[node.name] = new, bound
             corrected += 1
     if not corrected:
@@ -73,6 +73,9 @@ def _mean_shift(
     node: Node, error: Float64Array, means: Float64Array, program: Program
 ) -> Float64Array | None:
     """``sum_k error[c, k] E[x_k]`` per output channel, or None where the means do not fit."""
+    if node.op_type == "ConvTranspose" or node.integer("transA", 0):
+        # How many taps meet depends on the position; the means are not of the axis summed over.
+        return None
     if node.op_type == "Gemm":
         rows = error if node.integer("transB", 0) else error.T
         if rows.shape[1] != means.size:

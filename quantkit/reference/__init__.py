@@ -7,6 +7,7 @@ spatial axes. float32 in gives float32 out, float64 gives float64. A layer that 
 - ``arrays``: the array type and the shape checks of this package.
 - ``windows``: where the windows of a convolution or pooling lie; padding, taps, im2col.
 - ``conv``: convolution: pointwise, grouped and general by matrix product, depthwise by taps.
+- ``conv_transpose``: transposed convolution, forward only.
 - ``depthwise``: the depthwise kernel: shifted multiply-adds in cache-sized blocks.
 - ``batch_norm``: batch normalization, inference and training form.
 - ``activations``: relu, relu6, clip, softmax.

@@ -24,13 +24,13 @@ def test_verify(workbench: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run("verify m8.onnx --data e.npz", capsys)
     assert progress_lines(err) == [f"verify: {done} of 16" for done in (4, 8, 12, 16)]
     lines = out.splitlines()
-    assert lines[0] == (
-        "m8.onnx: integer session (onnxruntime arithmetic) against onnxruntime, 16 samples"
-    )
-    assert "same class as onnxruntime: 16 of 16 samples" in lines
-    assert lines[-1] == (
-        "PASS: 0 of 176,288 codes of 12 layers differ given equal inputs (0.0000 %; allowed: none)"
-    )
+    assert lines[:2] == [
+        "PASS: 0 of 176,288 codes of 12 layers differ given equal inputs",
+        "end to end: the outputs are onnxruntime's, bit for bit; same class on 16 of 16 samples",
+    ]
+    assert "onnxruntime (fully optimized) and the ops in floats, 16 samples" in lines
+    (row,) = (line.split() for line in lines if line.startswith("classifier"))
+    assert row == ["classifier", "Gemm", "160", "0", "0", "0", "0"]
 
 
 def test_verify_fixed_point_allows_one_code(
@@ -38,20 +38,59 @@ def test_verify_fixed_point_allows_one_code(
 ) -> None:
     options = "--arithmetic fixed_point --strict-integer --num-samples 4"
     out, _ = run(f"verify m8.onnx --data e.npz {options}", capsys)
-    last = out.splitlines()[-1]
-    assert re.search(r"^PASS: \d+ of .*, by up to 1; allowed: a difference of 1\)$", last)
+    lines = out.splitlines()
+    assert re.search(r"^PASS: [1-9]\d* of 44,072 codes of 12 layers differ", lines[0])
+    assert re.search(
+        r"^first to differ so far: '.*' \(Conv, \d+ codes?\): \d+ of its codes ", lines[2]
+    )
+    assert any(line.endswith(" exactly rounded here; allowed: a difference of 1") for line in lines)
 
 
 def test_verify_json(workbench: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = run_json("verify m8.onnx --data e.npz --num-samples 2", capsys)
     assert facts["passed"] is True
     assert facts["first_failure"] is None
-    assert facts["float_islands"] == {}
-    assert facts["not_compared"] == []
+    assert facts["float_islands"] == facts["not_compared"] == {}
+    assert facts["end_to_end"] == {
+        "identical": True,
+        "output_values": 20,
+        "differing_outputs": 0,
+        "largest_output_difference": 0.0,
+        "same_class": 2,
+        "first_divergence": None,
+    }
+    assert facts["oracle"] == {
+        "difference": 0.0,
+        "default_difference": None,
+        "default_in_floats": [],
+    }
     assert len(facts["layers"]) == 12
     for layer in facts["layers"]:
+        assert (layer["passed"], layer["tolerance"], layer["remark"]) == (True, 0, "")
         assert layer["isolated"]["mismatches"] == layer["accumulated"]["mismatches"] == 0
         assert layer["isolated"]["codes"] > 0
+        assert layer["isolated"].keys() - layer["accumulated"].keys() == {
+            "ties",
+            "tie_mismatches",
+            "near_tie_mismatches",
+            "exact_mismatches",
+            "largest_from_exact",
+        }
+
+
+def test_verify_hardware(workbench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "verify m8.onnx --data e.npz --num-samples 4 --hardware"
+    out, err = run(command, capsys)
+    assert progress_lines(err) == [f"verify: {done} of 8" for done in (2, 4, 6, 8)]
+    lines = out.splitlines()
+    (row,) = (line.split() for line in lines if line.startswith("classifier") and "/" in line)
+    assert row[:2] == ["classifier", "Gemm"]
+    facts = run_json(command, capsys)["hardware"]
+    (layer,) = (layer for layer in facts["layers"] if layer["node"] == "classifier")
+    assert row[2:5] == [str(layer["accumulator_bits"]), "/", str(layer["observed_bits"])]
+    assert facts["peak_bytes"] == max(layer["live_bytes"] for layer in facts["layers"])
+    assert any(line.startswith("peak of activations: ") for line in lines)
+    assert lines[-1] == (" ".join(facts["advice"]) or "x86 without VNNI computes the same")
 
 
 @pytest.fixture
@@ -77,7 +116,14 @@ def test_verify_fails_and_names_the_layer(
     workbench: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, err = run("verify m8.onnx --data e.npz --num-samples 4", capsys, code=1)
-    assert out.splitlines()[-1].startswith("FAIL: 40 of 44,072 codes of 12 layers differ")
+    lines = out.splitlines()
+    assert lines[0] == "FAIL: 40 of 44,072 codes of 12 layers differ given equal inputs"
+    assert re.search(
+        r"^first to differ so far: 'classifier' \(Gemm, 40 codes\): 40 of its codes ", lines[2]
+    )
+    (row,) = (line.split() for line in lines if line.startswith("classifier "))
+    assert row[-1] == "FAIL"
+    assert any(line.startswith("classifier: of 40 differing codes 0 on a half") for line in lines)
     assert err.splitlines()[-1] == (
         "error: 'classifier' (Gemm) is the first layer that differs: 40 of 40 codes given equal "
         "inputs, by up to 1; allowed: none"

@@ -6,13 +6,26 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnxruntime.quantization import QuantType
 
 import quantkit
+from quantkit import integer_session
 from quantkit.errors import NonFiniteRangeError, UnsupportedModelError
+from quantkit.evaluation.exact_codes import ExactCodes
 from quantkit.evaluation.verification import CodeDifference
 from quantkit.numerics.affine import IntegerArray
 from quantkit.ops.contract import OPS, Kernel, Lowering
-from tests.reporting.networks import CLASSIFIER, TWO_OUTPUTS, WITH_ISLAND, samples, write
+from tests.quantized_model.test_other_tools import quantized_by_onnxruntime
+from tests.reporting.networks import CLASSIFIER, TWO_OUTPUTS, samples, write
+from tests.small_networks import NETWORKS
+
+# LRN has no integer kernel.
+WITH_ISLAND = """(float[N, 3, 6, 6] x, float[4, 3, 3, 3] w1, float[4, 4, 1, 1] w2)
+    => (float[N, 4, 4, 4] y) {
+    [first] h = Conv (x, w1)
+    [island] e = LRN <size = 3> (h)
+    [second] y = Conv (e, w2)
+}"""
 
 
 def sabotage(monkeypatch: pytest.MonkeyPatch, op_type: str, share: float) -> None:
@@ -41,17 +54,22 @@ def test_equal_codes_pass(tmp_path: Path, text: str, strict_integer: bool) -> No
     found = quantkit.verify(quantized, samples(4), strict_integer=strict_integer)
     assert found.passed
     assert found.samples == 4
-    assert found.not_compared == ()
-    assert found.largest_output_difference == 0.0
+    assert found.not_compared == {}
+    assert (found.differing_outputs, found.largest_output_difference) == (0, 0.0)
+    assert found.first_divergence is None
+    assert (found.oracle_difference, found.default_difference) == (0.0, None)
     for layer in found.layers:
         assert layer.isolated.total > 0
         assert layer.isolated.mismatches == layer.accumulated.mismatches == 0
+        assert layer.accumulated.total == layer.isolated.total == layer.float_reference.total
+        assert (layer.tolerance, layer.remark) == (0, "")
 
 
 def test_fixed_point_is_at_most_one_code_off(tmp_path: Path) -> None:
     _, quantized = write(tmp_path, CLASSIFIER)
     found = quantkit.verify(quantized, samples(16), arithmetic="fixed_point")
-    assert (found.tolerance, found.passed) == (1, True)
+    assert found.passed
+    assert {layer.tolerance for layer in found.layers} == {1}
     assert max(layer.isolated.largest for layer in found.layers) <= 1
 
 
@@ -72,12 +90,17 @@ def test_one_wrong_code_fails(
 
 
 def test_a_wrong_clamped_convolution_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """onnxruntime shows the codes behind the Relu only."""
+    """onnxruntime shows the codes behind the Relu only; the layer is the convolution."""
     _, quantized = write(tmp_path, CLASSIFIER)
     sabotage(monkeypatch, "Conv", share=1.0)
     found = quantkit.verify(quantized, samples(1))
     assert found.first_failure is not None
-    assert found.first_failure.node.startswith("first")
+    assert (found.first_failure.node, found.first_failure.op_type) == ("first", "Conv")
+    assert [layer.node for layer in found.layers] == ["first", "second", "pool", "flat", "last"]
+    assert found.first_divergence is not None
+    assert found.first_divergence.node == "first"
+    assert found.first_divergence.reason.endswith("codes differ given equal inputs")
+    assert found.differing_outputs > 0
 
 
 def test_float_islands_are_listed_and_refused_when_strict(tmp_path: Path) -> None:
@@ -110,7 +133,10 @@ def test_nothing_to_compare_is_no_pass(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:(invalid value|divide by zero):RuntimeWarning")
 def test_nan_is_neither_pass_nor_score(tmp_path: Path) -> None:
-    files = write(tmp_path, WITH_ISLAND.replace("y = Conv (e, w2)", "y = Log (e)"))
+    files = write(
+        tmp_path,
+        WITH_ISLAND.replace("y = Conv (e, w2)", "y = LRN <size = 3, bias = -1000000.0> (h)"),
+    )
     with pytest.raises(NonFiniteRangeError, match=r"output 'y' holds NaN or infinity on 'array"):
         quantkit.verify(files[1], samples(2))
     with pytest.raises(NonFiniteRangeError, match=r"^float: output 'y' on 'array\[0\]'"):
@@ -139,3 +165,76 @@ def test_counts_of_differences() -> None:
     assert (found.mismatches, found.largest) == (3, 3)
     found.add(np.array([250], np.uint8), np.array([0], np.uint8))
     assert found.largest == 250
+
+
+def test_ties_are_counted_apart() -> None:
+    exact = ExactCodes(
+        np.array([0, 2, 2, 4], np.uint8),
+        np.array([True, True, False, False]),
+        np.array([True, True, False, True]),
+    )
+    found = CodeDifference()
+    found.add(np.array([1, 2, 2, 4], np.uint8), np.array([0, 2, 2, 3], np.uint8), exact)
+    assert (found.mismatches, found.ties) == (2, 2)
+    assert (found.tie_mismatches, found.near_tie_mismatches) == (1, 2)
+    assert (found.exact_mismatches, found.largest_from_exact) == (1, 1)
+
+
+def test_the_float_island_is_named_where_codes_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float node that computes something else: the layers behind it are right by themselves."""
+    _, quantized = write(tmp_path, WITH_ISLAND)
+    monkeypatch.setattr(
+        integer_session, "run_float_node", lambda node, inputs: (np.sin(inputs[0]) / 2,)
+    )
+    found = quantkit.verify(quantized, samples(2))
+    assert found.passed
+    assert found.first_divergence is not None
+    assert found.first_divergence.node == "second"
+    assert found.first_divergence.reason == ("its inputs come from the float node 'island' (LRN)")
+    assert found.differing_outputs > 0
+
+
+def test_int8_activations_are_compared_with_int8_kernels(tmp_path: Path) -> None:
+    """By default onnxruntime computes the Add, whose operand has two readers, in floats."""
+    path = quantized_by_onnxruntime(
+        NETWORKS["residual"], tmp_path, per_channel=True, activation_type=QuantType.QInt8
+    )
+    data = np.concatenate([NETWORKS["residual"].feeds(1, seed=seed)["x"] for seed in range(3)])
+    found = quantkit.verify(path, data)
+    assert found.passed
+    assert (found.oracle_difference, found.differing_outputs) == (0.0, 0)
+    assert found.default_difference is not None
+    assert found.default_difference > 0.0
+    assert found.default_in_floats == ("Add (2)", "Conv (2)")
+
+
+def test_where_onnxruntime_computes_in_floats_one_code_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Relu behind codes that another node reads too."""
+    network = NETWORKS["relu_read_twice"]
+    path = quantized_by_onnxruntime(network, tmp_path)
+    sabotage(monkeypatch, "Relu", share=1.0)
+    found = quantkit.verify(path, network.feeds(1)["x"])
+    (relu,) = (layer for layer in found.layers if layer.op_type == "Relu")
+    assert (relu.tolerance, relu.remark) == (1, "onnxruntime computes it in floats")
+    assert relu.isolated.mismatches == relu.isolated.total
+    assert found.passed
+    assert found.first_divergence is not None
+    assert found.first_divergence.node == relu.node
+    assert found.first_divergence.reason.startswith("onnxruntime computes it in floats: ")
+
+
+def test_where_onnxruntime_is_no_judge_the_exact_value_is(tmp_path: Path) -> None:
+    """16 bits: onnxruntime quantizes the activations of a MatMul to 8 bits on the way."""
+    network = NETWORKS["matmul"]
+    path = quantized_by_onnxruntime(network, tmp_path, activation_type=QuantType.QUInt16)
+    data = np.concatenate([network.feeds(1, seed=seed)["x"] for seed in range(3)])
+    found = quantkit.verify(path, data)
+    assert found.passed
+    first = found.layers[0]
+    assert first.remark == "onnxruntime computes it in floats (MatMulNBits)"
+    assert first.isolated.largest > 1
+    assert first.isolated.exact_mismatches == first.isolated.mismatches

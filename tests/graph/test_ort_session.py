@@ -6,18 +6,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from quantkit.errors import ModelError, UnreadableSampleError
 from quantkit.graph import ort_session
-from quantkit.graph.model_io import save_model
+from quantkit.graph.model_io import program_of, save_model
 from quantkit.graph.ort_session import (
+    between,
     median_latencies_ms,
     open_session,
     optimized_program,
     with_outputs,
 )
 from quantkit.graph.program import Array
+from quantkit.passes.fold_constants import infer_shapes
 from tests.models import conv_bn_relu6, network, normal
 from tests.passes.checks import random_feeds
 
@@ -109,3 +112,47 @@ def test_onnxruntime_reports_nothing_home(tmp_path: Path) -> None:
     code = "import quantkit.graph.ort_session, onnxruntime; onnxruntime.get_device()"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_a_model() -> None:
+    model = conv_bn_relu6()
+    infer_shapes(model)
+    values = open_session(with_outputs(model, ["c", "r"])).run(random_feeds(model))
+    part = between(model, {"c": np.dtype(np.float32)}, ["r"])
+    assert [value.name for value in part.graph.inputs] == ["c"]
+    found = open_session(part).run({"c": values["c"]})
+    np.testing.assert_allclose(found["r"], values["r"], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ModelError, match="cannot be cut out of the model: ") as error:
+        _ = between(model, {"c": np.dtype(np.float32)}, ["nothing"])
+    _ = one_line(error.value)
+    with pytest.raises(ModelError, match="cannot be cut out of the model: "):
+        _ = between(model, {"r": np.dtype(np.float32)}, ["c"])
+
+
+def test_a_session_without_optimization(tmp_path: Path) -> None:
+    path = tmp_path / "graph.onnx"
+    _ = open_session(conv_bn_relu6(), optimized=False, optimized_to=path)
+    types = [node.op_type for node in program_of(ir.load(path)).nodes]
+    assert types == [node.op_type for node in program_of(conv_bn_relu6()).nodes]
+
+
+def test_int8_kernels() -> None:
+    """By default a code that two nodes read is int8 to neither of them."""
+    model = ir.from_onnx_text(
+        """<ir_version: 8, opset_import: ["": 17]>
+        network (float[N,4] x) => (float[N,4] y, float[N,4] z)
+        <float s = {0.1}, int8 zero = {3}> {
+            q = QuantizeLinear (x, s, zero)
+            d = DequantizeLinear (q, s, zero)
+            a = Add (d, d)
+            b = Mul (d, d)
+            aq = QuantizeLinear (a, s, zero)
+            bq = QuantizeLinear (b, s, zero)
+            y = DequantizeLinear (aq, s, zero)
+            z = DequantizeLinear (bq, s, zero)
+        }"""
+    )
+    default = {node.op_type for node in optimized_program(model).nodes}
+    int8 = {node.op_type for node in optimized_program(model, int8_kernels=True).nodes}
+    assert "QLinearAdd" not in default
+    assert {"QLinearAdd", "QLinearMul"} <= int8

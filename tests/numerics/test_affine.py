@@ -11,6 +11,7 @@ from quantkit.numerics.affine import (
     QuantizedTensor,
     QuantParams,
     dequantize,
+    dynamic_params,
     params_from_range,
     per_channel_symmetric,
     per_tensor,
@@ -84,7 +85,7 @@ def test_int32_codes_saturate() -> None:
 def test_construction_is_checked() -> None:
     one, zero = np.ones((), np.float32), np.zeros((), np.int32)
     with pytest.raises(ShapeMismatchError, match="codes are one of"):
-        QuantParams(one, zero, np.dtype(np.int64))
+        QuantParams(one, zero, np.dtype(np.uint32))
     with pytest.raises(ShapeMismatchError, match="scale must be float32"):
         QuantParams(one.astype(np.float64), zero, np.dtype(np.int8))
     with pytest.raises(ShapeMismatchError, match="differ in shape"):
@@ -127,3 +128,37 @@ def test_an_array_without_axes_stays_an_array(dtype: npt.DTypeLike) -> None:
     assert (codes.shape, codes.dtype, int(codes)) == ((), np.dtype(dtype), 7)
     assert dequantize(codes, params).shape == ()
     assert float(dequantize(codes, params)) == 2.0
+
+
+def test_reach_is_the_largest_distance_from_the_zero_point() -> None:
+    assert per_tensor(1.0, 3, np.uint8).reach == 252
+    assert per_tensor(1.0, 100, np.int8).reach == 228
+    assert per_tensor(1.0, -1, np.int16).reach == 32768
+
+
+def test_int64_codes_saturate_within_float64() -> None:
+    params = per_tensor(1e-12, 0, np.int64)
+    codes = quantize(np.array([1e9, -1e9], np.float32), params)
+    np.testing.assert_array_equal(codes, [2**63 - 1024, -(2**63)])
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "zero_point"),
+    [
+        ([0.0, 2.0, -3.0, -2.5, 1.34, 0.5], 5.0 / 255, 153),
+        ([-1.0, -2.1, -1.3, -2.5, -3.34, -4.0], 4.0 / 255, 255),
+        ([1.0, 2.55], 2.55 / 255, 0),
+        ([0.0, 0.0], 1.0, 0),
+    ],
+)
+def test_dynamic_params_cover_the_data_and_zero(
+    values: list[float], scale: float, zero_point: int
+) -> None:
+    params = dynamic_params(np.array(values, np.float32))
+    assert float(params.scale) == pytest.approx(scale, rel=1e-6)
+    assert int(params.zero_point) == zero_point
+
+
+def test_dynamic_params_refuse_what_is_not_finite() -> None:
+    with pytest.raises(NonFiniteRangeError, match="must be finite"):
+        dynamic_params(np.array([1.0, np.nan], np.float32))

@@ -12,7 +12,8 @@ from quantkit.numerics.affine import QuantParams, dequantize, per_tensor, quanti
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.numerics.code_table import every_code, requantize_codes, tabulate_unary
 from quantkit.numerics.integer_softmax import integer_softmax
-from quantkit.numerics.onnxruntime_arithmetic import OnnxruntimeArithmetic, _fma
+from quantkit.numerics.onnxruntime_arithmetic import OnnxruntimeArithmetic
+from quantkit.numerics.onnxruntime_elementwise import fused_multiply_add
 from tests.numerics.test_float32_requantize import float32_of
 from tests.strategies import activation_params
 
@@ -22,7 +23,7 @@ NAMES = sorted(ARITHMETICS)
 
 @given(float32s, float32s, float32s)
 def test_fma_rounds_once(a: float, b: float, c: float) -> None:
-    got = _fma(*(np.array([value], np.float32) for value in (a, b, c)))[0]
+    got = fused_multiply_add(*(np.array([value], np.float32) for value in (a, b, c)))[0]
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     # Results that underflow are rounded to denormals; they do not occur with codes.
     if exact and abs(exact) >= Fraction(2) ** -126:
@@ -31,18 +32,18 @@ def test_fma_rounds_once(a: float, b: float, c: float) -> None:
 
 def test_fma_sees_no_false_tie() -> None:
     # 1 + 2^-24 is a tie of float32; the exact sum is just above it and must go up.
-    got = _fma(
+    got = fused_multiply_add(
         np.array([2.0**-24], np.float32), np.array([1.0], np.float32), np.array([1.0], np.float32)
     )[0]
     assert got == 1.0
     tiny = np.array([2.0**-60], np.float32)
-    above = _fma(
+    above = fused_multiply_add(
         np.array([1.0 + 2.0**-23], np.float32),
         np.array([2.0**-24], np.float32),
         np.array([1.0], np.float32),
     )[0]
     assert above == np.float32(1.0 + 2.0**-23)
-    assert _fma(tiny, tiny, tiny * 0)[0] == tiny[0] ** 2
+    assert fused_multiply_add(tiny, tiny, tiny * 0)[0] == tiny[0] ** 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,8 +135,8 @@ def test_equal_parameters_need_no_table() -> None:
 
 
 def test_wide_codes_have_no_table() -> None:
-    with pytest.raises(UnsupportedOpError, match="8-bit codes expected, got int16"):
-        every_code(per_tensor(0.1, 0, np.int16))
+    with pytest.raises(UnsupportedOpError, match="8 or 16 bits expected, got int32"):
+        every_code(per_tensor(0.1, 0, np.int32))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,33 +11,21 @@ from quantkit.errors import NonFiniteRangeError, ShapeMismatchError
 from quantkit.numerics.fixed_point import (
     FixedPointMultiplier,
     multiply_by_quantized_multiplier,
+    multiply_int64_by_quantized_multiplier,
     rounding_divide_by_power_of_two,
     saturating_rounding_doubling_high_mul,
+)
+from tests.numerics.gemmlowp import (
+    divide,
+    high_mul,
+    multiply,
+    multiply_wide,
+    quantize_multiplier,
+    saturate,
 )
 from tests.strategies import INT32_MAX, INT32_MIN, int32_arrays, int32_values, multipliers
 
 EXTREMES = [INT32_MIN, INT32_MIN + 1, -(2**30), -3, -2, -1, 0, 1, 2, 3, 2**30, INT32_MAX]
-
-
-def high_mul(a: int, b: int) -> int:
-    """gemmlowp's SaturatingRoundingDoublingHighMul, with C++'s truncating division."""
-    if a == b == INT32_MIN:
-        return INT32_MAX
-    product = a * b
-    nudged = product + (2**30 if product >= 0 else 1 - 2**30)
-    return -(-nudged // 2**31) if nudged < 0 else nudged // 2**31
-
-
-def divide(x: int, exponent: int) -> int:
-    """gemmlowp's RoundingDivideByPOT."""
-    mask = (1 << exponent) - 1
-    threshold = (mask >> 1) + (1 if x < 0 else 0)
-    return (x >> exponent) + (1 if (x & mask) > threshold else 0)
-
-
-def multiply(x: int, mantissa: int, shift: int) -> int:
-    shifted = min(max(x << max(shift, 0), INT32_MIN), INT32_MAX)
-    return divide(high_mul(shifted, mantissa), max(-shift, 0))
 
 
 def as_int32(values: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
@@ -85,6 +73,103 @@ def test_multiply(x: np.ndarray[tuple[int, ...], np.dtype[np.int32]], real: floa
     mantissa, shift = int(multiplier.mantissa), int(multiplier.shift)
     assert got.dtype == np.int32
     np.testing.assert_array_equal(got, [multiply(int(value), mantissa, shift) for value in x])
+
+
+@pytest.mark.parametrize("shift", range(-31, 31))
+def test_multiply_at_every_shift(shift: int) -> None:
+    """Ties of both roundings and both signs, and left shifts that saturate."""
+    mantissas = [2**30, 2**30 + 1, 3 * 2**29, INT32_MAX - 1, INT32_MAX]
+    half = 2 ** max(-shift - 1, 0)
+    ties = {sign * odd * half for sign in (-1, 1) for odd in (1, 2, 3, 5, 2**10 + 1)}
+    near_ties = {
+        near * factor for tie in ties for near in (tie - 1, tie, tie + 1) for factor in (1, 2)
+    }
+    # The last that the left shift keeps, and the first that it saturates.
+    limit = INT32_MAX >> max(shift, 0)
+    near_limit = {sign * (limit + more) for sign in (-1, 1) for more in (-1, 0, 1, 2)}
+    values = sorted(v for v in near_ties | near_limit | {*EXTREMES} if INT32_MIN <= v <= INT32_MAX)
+    got = multiply_by_quantized_multiplier(
+        as_int32(values)[:, None], as_int32(mantissas), as_int32([shift] * len(mantissas))
+    )
+    expected = [[multiply(value, mantissa, shift) for mantissa in mantissas] for value in values]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_left_shifts_saturate() -> None:
+    one = as_int32([2**30])
+    got = multiply_by_quantized_multiplier(as_int32([2**30, -(2**30), 2**29]), one, as_int32([2]))
+    np.testing.assert_array_equal(got, [2**30, -(2**30), 2**30])
+
+
+WIDE_EXTREMES = [-(2**47), 1 - 2**47, -(2**31), -1, 0, 1, 2**31, 2**47 - 2, 2**47 - 1]
+
+
+@pytest.mark.parametrize("shift", range(-31, 31))
+def test_wide_sums_at_every_shift(shift: int) -> None:
+    mantissas = [2**30, 2**30 + 2**15, 0x7FFF0000 - 1, 0x7FFF0000, INT32_MAX]
+    half = 1 << max(14 - shift, 0)
+    ties = [sign * odd * half + near for sign in (-1, 1) for odd in (1, 3) for near in (-1, 0, 1)]
+    values = [*WIDE_EXTREMES, *ties]
+    got = multiply_int64_by_quantized_multiplier(
+        np.array(values)[:, None], as_int32(mantissas), as_int32([shift] * len(mantissas))
+    )
+    expected = [
+        [saturate(multiply_wide(value, mantissa, shift)) for mantissa in mantissas]
+        for value in values
+    ]
+    np.testing.assert_array_equal(got, expected)
+    assert got.dtype == np.int32
+
+
+@given(st.lists(st.integers(-(2**47), 2**47 - 1), min_size=1), multipliers())
+def test_wide_sums(values: list[int], real: float) -> None:
+    multiplier = FixedPointMultiplier.from_real(real)
+    got = multiply_int64_by_quantized_multiplier(
+        np.array(values, np.int64), multiplier.mantissa, multiplier.shift
+    )
+    mantissa, shift = int(multiplier.mantissa), int(multiplier.shift)
+    expected = [saturate(multiply_wide(value, mantissa, shift)) for value in values]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_sums_beyond_48_bits_saturate() -> None:
+    one = FixedPointMultiplier.from_real([2.0**-40, 1.0])
+    ends = np.array([[-(2**63)], [2**63 - 1]])
+    got = multiply_int64_by_quantized_multiplier(ends, one.mantissa, one.shift)
+    np.testing.assert_array_equal(got, [[0, INT32_MIN], [0, INT32_MAX]])
+    with pytest.raises(ShapeMismatchError, match="int64 expected, got int32"):
+        multiply_int64_by_quantized_multiplier(
+            as_int32([1]),  # type: ignore[arg-type]
+            one.mantissa[:1],
+            one.shift[:1],
+        )
+
+
+@given(multipliers())
+def test_from_real_is_quantize_multiplier(real: float) -> None:
+    multiplier = FixedPointMultiplier.from_real(real)
+    assert (int(multiplier.mantissa), int(multiplier.shift)) == quantize_multiplier(real)
+
+
+def test_from_real_at_powers_of_two() -> None:
+    """And at their neighbours, half a unit of the mantissa and one float64 away."""
+    powers = [2.0**exponent for exponent in range(-40, 40)]
+    real = [
+        value
+        for power in powers
+        for value in (
+            power,
+            float(np.nextafter(power, 0.0)),
+            float(np.nextafter(power, np.inf)),
+            power * (1 - 2.0**-32),
+            power * (1 - 2.0**-33),
+            power * (1 + 2.0**-31),
+            power * 1.5,
+        )
+    ]
+    multiplier = FixedPointMultiplier.from_real(real)
+    got = list(zip(multiplier.mantissa.tolist(), multiplier.shift.tolist(), strict=True))
+    assert got == [quantize_multiplier(value) for value in real]
 
 
 @given(st.floats(2.0**-31, 2.0**29))

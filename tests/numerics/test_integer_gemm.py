@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantkit.numerics.integer_gemm import (
-    EXACT_FLOAT32,
+    INT32_SUMS,
     ConstantOperand,
     matmul_exact,
     plan_blocks,
@@ -27,11 +27,11 @@ def test_blocks_cover_the_inner_axis_and_meet_the_bound(
     blocks = plan_blocks(weight, max_abs)
     assert [k for block in blocks for k in range(inner)[block]] == list(range(inner))
     reach = [np.abs(weight[:, block]).sum(axis=1) * max_abs for block in blocks]
-    assert np.max(reach) < EXACT_FLOAT32
+    assert np.max(reach) < INT32_SUMS.exact
     # As long as possible: one more product would break the bound of some channel.
     for block in blocks[:-1]:
         longer = np.abs(weight[:, block.start : block.stop + 1]).sum(axis=1) * max_abs
-        assert longer.max() >= EXACT_FLOAT32
+        assert longer.max() >= INT32_SUMS.exact
 
 
 def test_operands_too_wide_for_one_product_are_refused() -> None:
@@ -95,7 +95,7 @@ def test_a_constant_operand_folds_the_zero_point(
     got = operand.add_bias(total, operand.bias[..., np.newaxis])
     expected = np.matmul(weight, x_q - zero_point) + bias[..., np.newaxis]
     np.testing.assert_array_equal(got, expected)
-    assert got.dtype == np.int32 or np.abs(expected).max() < EXACT_FLOAT32
+    assert got.dtype == np.int32 or np.abs(expected).max() < INT32_SUMS.exact
 
 
 def test_the_carrier_follows_the_mode() -> None:

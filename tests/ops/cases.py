@@ -21,7 +21,9 @@ from tests.ops.case import (
     random_codes,
     random_params,
 )
-from tests.ops.product_cases import conv_cases, gemm_cases, matmul_cases
+from tests.ops.elementwise_cases import ELEMENTWISE_CASES, wide_add_cases
+from tests.ops.movement_cases import CODES, MOVEMENT_CASES
+from tests.ops.product_cases import conv_cases, conv_transpose_cases, gemm_cases, matmul_cases
 
 
 def all_pairs(dtype: npt.DTypeLike) -> tuple[IntegerArray, IntegerArray]:
@@ -101,7 +103,7 @@ def max_pool_cases() -> list[Case]:
         {"kernel_shape": (3, 3), "dilations": (2, 2)},
     )
     cases = []
-    for dtype, (name, attributes) in product((np.uint8, np.int8), [*POOLS, dilated]):
+    for dtype, (name, attributes) in product(CODES, [*POOLS, dilated]):
         x = random_params(rng, dtype)
         data = (random_codes(rng, (2, 5, 14, 13), dtype),)
         cases.append(
@@ -125,14 +127,20 @@ def average_pool_cases() -> list[Case]:
     )
     cases = []
     for dtype, (name, attributes), (x_scale, y_scale) in product(
-        (np.uint8, np.int8), [*POOLS, including], [(0.03, 0.017), (0.02, 0.01)]
+        CODES, [*POOLS, including], [(0.03, 0.017), (0.02, 0.01)]
     ):
+        is_wide = np.dtype(dtype).itemsize > 1
         x, y = middle_params(x_scale, dtype), middle_params(y_scale, dtype)
         data = (random_codes(rng, (1, 20, 14, 14), dtype),)
         node = make_node("AveragePool", 1, attributes)
         cases.append(
             Case(
-                f"{np.dtype(dtype)}-{name}-{x_scale}", node, (x,), (y,), data, "QLinearAveragePool"
+                f"{np.dtype(dtype)}-{name}-{x_scale}",
+                node,
+                (x,),
+                (y,),
+                data,
+                "AveragePool" if is_wide else "QLinearAveragePool",
             )
         )
     return cases
@@ -142,8 +150,9 @@ def global_average_pool_cases() -> list[Case]:
     rng = np.random.default_rng(7)
     cases = []
     for dtype, shape, ratio in product(
-        (np.uint8, np.int8), [(2, 400, 7, 7), (1, 300, 7, 9), (1, 300, 5)], [1.0, 6.0, 8.3]
+        CODES, [(2, 400, 7, 7), (1, 300, 7, 9), (1, 300, 5)], [1.0, 6.0, 8.3]
     ):
+        is_wide = np.dtype(dtype).itemsize > 1
         x, y = middle_params(0.03, dtype), middle_params(0.03 / ratio, dtype)
         data = (random_codes(rng, shape, dtype),)
         node = make_node("GlobalAveragePool", 1, {})
@@ -154,7 +163,7 @@ def global_average_pool_cases() -> list[Case]:
                 (x,),
                 (y,),
                 data,
-                "QLinearGlobalAveragePool",
+                "GlobalAveragePool" if is_wide else "QLinearGlobalAveragePool",
             )
         )
     return cases
@@ -163,10 +172,11 @@ def global_average_pool_cases() -> list[Case]:
 def softmax_cases() -> list[Case]:
     rng = np.random.default_rng(8)
     cases = []
-    for dtype, (length, scale), y_scale in product(
-        (np.uint8, np.int8),
-        [(10, 0.1), (1000, 0.05), (1000, 0.3), (100, 0.02), (5, 0.01)],
-        [1 / 256, 1 / 255],
+    lengths = [(10, 0.1), (1000, 0.05), (1000, 0.3), (100, 0.02), (5, 0.01)]
+    # Rows of few classes, with ties; and a single one, whose probability is 1.
+    few = [((2, 0.1), 0.01), ((2, 0.1), 1 / 256), ((7, 0.6931472), 0.01), ((1, 0.1), 1 / 256)]
+    for dtype, ((length, scale), y_scale) in product(
+        (np.uint8, np.int8), [*product(lengths, [1 / 256, 1 / 255]), *few]
     ):
         x = random_params(rng, dtype, scale)
         y = per_tensor(y_scale, int(np.iinfo(dtype).min), dtype)
@@ -196,11 +206,12 @@ def unary_cases(
     op_type: str,
     variants: Sequence[tuple[str, dict[str, AttributeValue], tuple[Input, ...]]],
     fused: str | None = None,
+    dtypes: Sequence[npt.DTypeLike] = CODES,
 ) -> list[Case]:
     """Ops that keep their input's parameters, and once more with parameters of their own."""
     rng = np.random.default_rng(9)
     cases = []
-    for dtype, (name, attributes, constants) in product((np.uint8, np.int8), variants):
+    for dtype, (name, attributes, constants) in product(dtypes, variants):
         x, own = random_params(rng, dtype), random_params(rng, dtype)
         node = make_node(op_type, 1 + len(constants), attributes)
         data = (random_codes(rng, (3, 1, 17, 6), dtype),)
@@ -237,15 +248,22 @@ def pad_cases() -> list[Case]:
             ("axes", {"mode": "constant"}, (ints(1, 2, 3, 0), None, ints(2, -1))),
             ("edge", {"mode": "edge"}, (pads,)),
             ("reflect", {"mode": "reflect"}, (ints(0, 0, 2, 1, 0, 0, 1, 3),)),
+            ("wrap", {"mode": "wrap"}, (ints(0, 1, 20, 1, 0, 0, 1, 13),)),
+            ("crop", {"mode": "constant"}, (ints(-1, 0, 2, -1, 0, 0, -3, 2),)),
+            ("crop-edge", {"mode": "edge"}, (ints(0, 0, 2, -1, 0, 0, -3, 2),)),
+            ("crop-reflect", {"mode": "reflect"}, (ints(0, 0, 2, -1, 0, 0, -3, 2),)),
+            ("crop-wrap", {"mode": "wrap"}, (ints(0, 0, 2, -1, 0, 0, -3, 12),)),
         ],
     )
 
 
 CASES: dict[str, Callable[[], list[Case]]] = {
+    **ELEMENTWISE_CASES,
     "Conv": conv_cases,
+    "ConvTranspose": conv_transpose_cases,
     "Gemm": gemm_cases,
     "MatMul": matmul_cases,
-    "Add": add_cases,
+    "Add": lambda: [*add_cases(), *wide_add_cases()],
     "MaxPool": max_pool_cases,
     "AveragePool": average_pool_cases,
     "GlobalAveragePool": global_average_pool_cases,
@@ -274,6 +292,7 @@ CASES: dict[str, Callable[[], list[Case]]] = {
     ),
     "Squeeze": lambda: unary_cases("Squeeze", [("axes", {}, (ints(1),)), ("all", {}, ())]),
     "Unsqueeze": lambda: unary_cases("Unsqueeze", [("axes", {}, (ints(0, -1),))]),
+    **MOVEMENT_CASES,
 }
 """Per registered op; ops without an integer kernel are in WITHOUT_KERNEL."""
 

@@ -15,7 +15,7 @@ from quantkit.numerics.affine import (
 )
 from quantkit.ops.contract import OPS, Kernel, Lowering
 from tests.ops.case import Case
-from tests.ops.onnxruntime_oracle import run_onnxruntime
+from tests.ops.onnxruntime_oracle import OracleResult, run_onnxruntime
 
 Lower = Callable[[Lowering], Kernel]
 
@@ -64,9 +64,14 @@ def unsaturated_share(codes: IntegerArray) -> float:
 
 
 @cache
+def onnxruntime_result(case: Case) -> OracleResult:
+    """Run once per case."""
+    return run_onnxruntime(case.node, case.inputs, case.outputs, case.data)
+
+
 def onnxruntime_codes(case: Case) -> IntegerArray:
-    """onnxruntime's codes, from the fused kernel that the case names; run once per case."""
-    result = run_onnxruntime(case.node, case.inputs, case.outputs, case.data)
+    """onnxruntime's codes, from the fused kernel that the case names."""
+    result = onnxruntime_result(case)
     assert case.fused in result.op_types or not case.fused, (
         f"compared with {sorted(result.op_types)}"
     )

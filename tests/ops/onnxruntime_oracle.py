@@ -37,7 +37,7 @@ def run_onnxruntime(
     Args:
         node: The op and its attributes; its version is the opset used.
         inputs: As in ``Lowering.inputs``.
-        outputs: Parameters of the outputs.
+        outputs: Parameters of the outputs; none where they are indices, which are not quantized.
         data: Codes of the activation inputs, in order.
     """
     nodes: list[ir.Node] = []
@@ -85,11 +85,16 @@ def run_onnxruntime(
                 operands.append(constant(name, operand))
 
     attributes: dict[str, Any] = dict(node.attributes)
-    created = ir.node(node.op_type, operands, attributes, num_outputs=len(outputs), name="op")
+    created = ir.node(node.op_type, operands, attributes, num_outputs=len(node.outputs), name="op")
     nodes.append(created)
     graph_outputs = []
-    for position, (value, params) in enumerate(zip(created.outputs, outputs, strict=True)):
+    for position, value in enumerate(created.outputs):
         value.name = f"real_{position}"
+        if not outputs:
+            value.type = ir.TensorType(ir.DataType.INT64)
+            graph_outputs.append(value)
+            continue
+        params = outputs[position]
         quantize = ir.node("QuantizeLinear", [value, *parameters(f"output_{position}", params)])
         nodes.append(quantize)
         quantize.outputs[0].name = f"output_{position}"

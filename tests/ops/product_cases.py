@@ -1,4 +1,4 @@
-"""Cases of the ops that multiply: Conv, Gemm, MatMul."""
+"""Cases of the ops that multiply: Conv, ConvTranspose, Gemm, MatMul."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -147,6 +147,65 @@ def _wide_conv(rng: Rng) -> Case:
     return replace(case, inputs=(x, weight, bias), outputs=(y,))
 
 
+def conv_transpose_case(
+    rng: Rng,
+    name: str,
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *,
+    x_dtype: npt.DTypeLike = np.uint8,
+    axis: int | None = 1,
+    has_bias: bool = True,
+    **attributes: AttributeValue,
+) -> Case:
+    """A weight of (C, O / group, *kernel)."""
+    x, weight = random_params(rng, x_dtype), random_weight(rng, weight_shape, axis)
+    shape_of = make_node("ConvTranspose", 2, attributes)
+    group, rank = shape_of.integer("group", 1), len(x_shape) - 2
+    # Every stride-th tap meets a cell.
+    met = weight.data.size // weight_shape[1] // group
+    met //= int(np.prod(shape_of.integers("strides", (1,) * rank)))
+    y = output_params(rng, x, weight, max(1, met), x_dtype)
+    bias = bias_for(rng, x, weight, weight_shape[1] * group) if has_bias else None
+    inputs = (x, weight, bias) if has_bias else (x, weight)
+    node = make_node("ConvTranspose", len(inputs), attributes)
+    return Case(name, node, inputs, (y,), (random_codes(rng, x_shape, x_dtype),), "")
+
+
+def conv_transpose_cases() -> list[Case]:
+    rng = np.random.default_rng(12)
+    one, two = (1, 1), (2, 2)
+    ones = (1, 1, 1, 1)
+    make = conv_transpose_case
+    return [
+        make(rng, "2x2-strided", (2, 8, 7, 6), (8, 5, 2, 2), strides=two),
+        make(rng, "3x3", (1, 12, 8, 9), (12, 7, 3, 3), pads=ones),
+        make(
+            rng,
+            "3x3-strided",
+            (1, 12, 8, 9),
+            (12, 7, 3, 3),
+            pads=ones,
+            strides=two,
+            output_padding=one,
+        ),
+        make(rng, "dilated", (1, 4, 6, 5), (4, 3, 3, 2), dilations=(2, 3), strides=(1, 2)),
+        make(rng, "asymmetric-pads", (1, 4, 6, 5), (4, 3, 3, 4), pads=(0, 1, 2, 0)),
+        make(rng, "groups", (1, 8, 6, 5), (8, 3, 3, 3), axis=None, group=4, strides=two),
+        make(rng, "depthwise", (1, 8, 6, 5), (8, 1, 4, 4), axis=None, group=8, strides=two),
+        make(rng, "same-upper", (1, 4, 6, 5), (4, 6, 3, 4), auto_pad="SAME_UPPER", strides=two),
+        make(rng, "same-lower", (1, 4, 6, 5), (4, 6, 3, 4), auto_pad="SAME_LOWER", strides=two),
+        make(rng, "valid", (1, 4, 6, 5), (4, 6, 3, 4), auto_pad="VALID"),
+        make(rng, "output-shape", (1, 4, 6, 5), (4, 6, 3, 4), output_shape=(11, 10), strides=two),
+        make(rng, "1d", (2, 6, 11), (6, 4, 5), strides=(3,), pads=(2, 1)),
+        make(rng, "3d", (1, 4, 3, 4, 5), (4, 3, 2, 3, 2), strides=(1, 2, 2)),
+        make(rng, "int8", (1, 12, 8, 9), (12, 7, 3, 3), x_dtype=np.int8, strides=two),
+        make(rng, "no-bias", (1, 12, 8, 9), (12, 7, 3, 3), axis=None, has_bias=False),
+        # Products beyond 2^24, in several blocks.
+        make(rng, "deep", (1, 900, 4, 4), (900, 5, 2, 2), strides=two),
+    ]
+
+
 def gemm_case(
     rng: Rng,
     name: str,
@@ -158,15 +217,18 @@ def gemm_case(
     axis_free: bool = False,
     has_bias: bool = True,
     transposed: bool = True,
+    weight_dtype: npt.DTypeLike = np.int8,
+    **attributes: AttributeValue,
 ) -> Case:
     x = random_params(rng, dtype)
     shape, axis = ((outputs, inner), 0) if transposed else ((inner, outputs), 1)
-    weight = random_weight(rng, shape, None if axis_free else axis)
+    weight = random_weight(rng, shape, None if axis_free else axis, weight_dtype)
     y = output_params(rng, x, weight, inner, dtype)
     bias = bias_for(rng, x, weight, outputs) if has_bias else None
     inputs = (x, weight, bias) if has_bias else (x, weight)
-    node = make_node("Gemm", len(inputs), {"transB": 1} if transposed else {})
-    return Case(name, node, inputs, (y,), (random_codes(rng, (rows, inner), dtype),), "QGemm")
+    node = make_node("Gemm", len(inputs), ({"transB": 1} if transposed else {}) | attributes)
+    x_shape = (inner, rows) if attributes.get("transA") else (rows, inner)
+    return Case(name, node, inputs, (y,), (random_codes(rng, x_shape, dtype),), "QGemm")
 
 
 def gemm_cases() -> list[Case]:
@@ -178,6 +240,11 @@ def gemm_cases() -> list[Case]:
         gemm_case(rng, "int8", 5, 64, 33, dtype=np.int8),
         gemm_case(rng, "per-tensor-no-bias", 5, 64, 33, axis_free=True, has_bias=False),
         gemm_case(rng, "deep", 2, 6000, 8),
+        gemm_case(rng, "uint8-weight", 5, 64, 33, weight_dtype=np.uint8),
+        gemm_case(rng, "transposed-input", 5, 64, 33, transA=1),
+        gemm_case(rng, "alpha", 5, 64, 33, has_bias=False, alpha=0.3),
+        # Nothing for beta to scale.
+        gemm_case(rng, "alpha-beta", 5, 64, 33, has_bias=False, alpha=2.7, beta=0.5, transA=1),
     ]
 
 
@@ -198,9 +265,28 @@ def matmul_cases() -> list[Case]:
     for name, a_shape, b_shape in [
         ("dynamic", (9, 70), (70, 12)),
         ("dynamic-batch", (2, 3, 9, 700), (3, 700, 8)),
+        ("dynamic-broadcast", (2, 1, 9, 70), (3, 70, 8)),
+        ("dynamic-vector-left", (70,), (3, 70, 12)),
+        ("dynamic-vector-right", (2, 9, 70), (70,)),
     ]:
         a, b = middle_params(0.02), per_tensor(0.03, 120, np.uint8)
         y = middle_params(105.0 * 73 * a_shape[-1] ** 0.5 * 0.02 * 0.03 * 4 / 255)
         data = (random_codes(rng, a_shape), random_codes(rng, b_shape))
         cases.append(Case(name, make_node("MatMul", 2, {}), (a, b), (y,), data, "QLinearMatMul"))
+    for name, constant_position, a_shape, b_shape, x_dtype, weight_dtype in [
+        ("constant-batch", 1, (3, 9, 70), (3, 70, 12), np.uint8, np.int8),
+        ("constant-batch-int8", 1, (3, 9, 70), (3, 70, 12), np.int8, np.int8),
+        ("constant-broadcast", 1, (2, 9, 70), (3, 1, 70, 12), np.uint8, np.uint8),
+        ("constant-vector", 1, (9, 70), (70,), np.uint8, np.int8),
+        ("constant-left", 0, (9, 70), (70, 12), np.uint8, np.uint8),
+        ("constant-left-int8", 0, (9, 70), (2, 70, 12), np.int8, np.int8),
+    ]:
+        x = random_params(rng, x_dtype)
+        shapes = [a_shape, b_shape]
+        weight = random_weight(rng, shapes.pop(constant_position), None, weight_dtype)
+        y = output_params(rng, x, weight, 70, x_dtype)
+        inputs = (x, weight) if constant_position else (weight, x)
+        codes = random_codes(rng, shapes[0], x_dtype)
+        node = make_node("MatMul", 2, {})
+        cases.append(Case(name, node, inputs, (y,), (codes,), "QLinearMatMul"))
     return cases

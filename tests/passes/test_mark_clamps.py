@@ -61,7 +61,7 @@ def test_absorbed(body: str, clamps: dict[str, str]) -> None:
             ONE,
             "p (MaxPool) has no range of its own",
         ),
-        ("[t] a = Tanh (x)\n[r] y = Relu (a)", ONE, "t (Tanh) has no range of its own"),
+        ("[t] a = Shrink (x)\n[r] y = Relu (a)", ONE, "t (Shrink) has no range of its own"),
         (
             "[s] a = Softmax <axis = 1> (x)\n[r] y = Clip (a, low, one)",
             ONE,

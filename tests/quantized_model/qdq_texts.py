@@ -50,7 +50,7 @@ def write(
     model = ir.from_onnx_text(
         f'<ir_version: 8, opset_import: ["": {opset}, "com.microsoft": 1]>\n'
         f"network (float[N,3,6,6] x) => ({outputs})\n"
-        f"<{', '.join([*initializers.values(), *more])}> {{\n{lines}\n}}"
+        f"<{', '.join(filter(None, [*initializers.values(), *more]))}> {{\n{lines}\n}}"
     )
     ir.save(model, folder / "q.onnx")
     return folder / "q.onnx"

@@ -15,7 +15,7 @@ _SIMPLE = (
     "MaxPool<kernel_shape = [3,3], pads = [1,1,1,1], strides = [1,1]>({0})",
     "AveragePool<kernel_shape = [3,3], pads = [1,1,1,1], strides = [1,1]>({0})",
     "Transpose<perm = [0,1,3,2]>({0})",
-    "Erf({0})",
+    "Shrink<lambd = 0.0>({0})",
     "Sigmoid({0})",
     "Softmax({0})",
 )

@@ -20,7 +20,7 @@ from quantkit.quantized_model.constants import (
     ACCUMULATOR_MAX,
     WeightCodes,
     accumulator_bound,
-    largest_distance,
+    accumulator_max,
     quantize_bias,
     quantize_weight,
 )
@@ -251,6 +251,57 @@ def test_bias_saturates() -> None:
     assert codes.data.tolist() == [2**31 - 1, -(2**31)]
 
 
-def test_largest_distance() -> None:
-    assert largest_distance(per_tensor(1.0, 3, np.uint8)) == 252
-    assert largest_distance(per_tensor(1.0, 100, np.int8)) == 228
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+def test_wide_inputs_have_int64_biases(dtype: npt.DTypeLike) -> None:
+    x_params = per_tensor(1e-4, 7, dtype)
+    weight, bias = weights(3, 8), np.array([0.5, -9e4, 1e5], np.float32)
+    codes = codes_of(weight, bias, x_params)
+    assert codes.bias is not None
+    assert codes.bias.data.dtype == np.int64
+    assert np.abs(codes.bias.data).max() > 2**31
+    assert ACCUMULATOR_MAX < codes.accumulator_bound <= accumulator_max(x_params) == 2**47 - 1
+    assert codes.raised == ()
+    np.testing.assert_allclose(codes.bias.dequantize(), bias, rtol=1e-6)
+
+
+def test_wide_sums_stay_within_48_bits() -> None:
+    x_params = per_tensor(1e-6, 0, np.int16)
+    codes = codes_of(weights(2, 8), np.array([1e20, 0.0], np.float32), x_params)
+    assert codes.raised == (0,)
+    assert 2**45 < codes.accumulator_bound <= 2**47 - 1
+
+
+def test_bounds_with_biases_at_the_limits_of_int64() -> None:
+    x_params = per_tensor(1.0, 0, np.uint16)
+    weight = QuantizedTensor(np.array([[100, -1]], np.int8), per_tensor(1.0, 0, np.int8))
+    bias = np.array([2**63 - 1], np.int64)
+    assert accumulator_bound(weight, bias, x_params, 0) == 2**63 - 1 + 100 * 65535
+    assert accumulator_bound(weight, -bias - 1, x_params, 0) == 2**63 + 65535
+
+
+def test_rows_shared_by_groups_take_the_largest_bias() -> None:
+    """Weight (C, O / group, taps) of a transposed convolution: two groups, three rows."""
+    weight, bias = weights(4, 3, 2), np.array([1, 2, 3, -50, 5, 6], np.float32)
+    codes = codes_of(weight, bias, axis=1, per_channel=False)
+    assert codes.bias is not None
+    assert codes.bias.data.shape == (6,)
+    alone = [
+        accumulator_bound(codes.weight, codes.bias.data[start : start + 3], X, 1)
+        for start in (0, 3)
+    ]
+    assert codes.accumulator_bound == max(alone)
+
+
+@pytest.mark.parametrize("shape", [(7,), (9, 4), (3, 9, 4), (2, 3, 9, 4)])
+def test_every_column_of_a_stack_of_matrices_is_a_sum_of_its_own(shape: tuple[int, ...]) -> None:
+    codes = codes_of(weights(*shape), axis=len(shape) - 1, per_channel=False)
+    np.testing.assert_array_equal(codes.weight.data, quantized(weights(*shape), codes))
+    columns = codes.weight.data.astype(int)
+    columns = columns.reshape(-1, 1) if len(shape) == 1 else columns
+    largest = np.abs(columns).sum(axis=-2).max() * 128
+    assert largest * 0.4 < codes.accumulator_bound <= largest
+
+
+def quantized(weight: Array, codes: WeightCodes) -> Array:
+    scale = codes.weight.params.scale.astype(np.float64)
+    return np.clip(np.rint(weight.astype(np.float64) / scale), -127, 127).astype(np.int8)

@@ -115,7 +115,7 @@ def test_a_weight_without_codes_is_refused() -> None:
 
 def test_an_overflowing_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared, table = pair()
-    monkeypatch.setattr("quantkit.quantized_model.model.ACCUMULATOR_MAX", 1000)
+    monkeypatch.setattr("quantkit.quantized_model.model.accumulator_max", lambda params: 1000)
     with pytest.raises(ModelError, match=r"node 'first': sums of up to .*to-exclude first"):
         quantize_model(prepared, make_plan(prepared, table))
 

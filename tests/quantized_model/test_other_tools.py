@@ -46,8 +46,7 @@ def quantized_by_onnxruntime(
         str(path),
         Samples([network.feeds(1, seed=seed) for seed in range(4)]),
         quant_format=QuantFormat.QDQ,
-        weight_type=QuantType.QInt8,
-        **{"activation_type": QuantType.QUInt8, **options},
+        **{"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, **options},
     )
     return path
 
@@ -100,6 +99,67 @@ def test_kinds_of_activations(name: str, kind: Any, symmetric: bool, tmp_path: P
     expected, actual = run_int8(path, feeds), open_integer_session(model).run(feeds)
     for output, array in expected.items():
         np.testing.assert_array_equal(actual[output], array)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "u8-weights": {"weight_type": QuantType.QUInt8},
+    "u8-weights-per-channel": {"weight_type": QuantType.QUInt8, "per_channel": True},
+    "asymmetric-weights": {"extra_options": {"WeightSymmetric": False}},
+    "weights-with-pairs": {"per_channel": True, "extra_options": {"AddQDQPairToWeight": True}},
+    "dedicated-pairs": {"extra_options": {"DedicatedQDQPair": True}},
+    "float-biases": {"per_channel": True, "extra_options": {"QuantizeBias": False}},
+    "microsoft": {"extra_options": {"UseQDQContribOps": True}},
+    "microsoft-pairs": {
+        "per_channel": True,
+        "extra_options": {"UseQDQContribOps": True, "AddQDQPairToWeight": True},
+    },
+    "constant-factors-only": {"extra_options": {"MatMulConstBOnly": True}},
+    "reduced-range": {"per_channel": True, "reduce_range": True},
+    "forced-inputs": {"extra_options": {"ForceQuantizeNoInputCheck": True}},
+    "one-scale-removed": {"extra_options": {"QDQKeepRemovableActivations": True}},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("name", SOME)
+def test_options_of_onnxruntime(name: str, option: str, tmp_path: Path) -> None:
+    network = NETWORKS[name]
+    path = quantized_by_onnxruntime(network, tmp_path, **OPTIONS[option])
+    check_equals_onnxruntime(read_qdq(path), path, network.feeds(3))
+
+
+@pytest.mark.parametrize("kind", [QuantType.QUInt16, QuantType.QInt16], ids=["uint16", "int16"])
+@pytest.mark.parametrize("name", SOME)
+def test_activations_of_16_bits(name: str, kind: Any, tmp_path: Path) -> None:
+    """onnxruntime has no kernels for them, and computes the file in floats.
+
+    Its optimizer would make MatMulNBits of a MatMul, which rounds far more than 16 bits do.
+    """
+    network = NETWORKS[name]
+    path = quantized_by_onnxruntime(network, tmp_path, activation_type=kind)
+    model = read_qdq(path)
+    feeds = network.feeds(3)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    actual = open_integer_session(model).run(feeds)
+    for output, array in zip(names, session.run(names, feeds), strict=True):
+        # A code off in one layer may be a few off in the last one.
+        step = np.ptp(array.astype(np.float64)) / 2**16
+        assert np.abs(actual[output] - array).max() <= 8 * step
+
+
+def test_weights_alone_may_be_quantized(tmp_path: Path) -> None:
+    """Some tools quantize products only; everything between them is float."""
+    network = NETWORKS["residual"]
+    path = quantized_by_onnxruntime(network, tmp_path, op_types_to_quantize=["Conv", "Gemm"])
+    model = read_qdq(path)
+    assert model.plan.kept_float
+    feeds = network.feeds(3)
+    expected, actual = open_session(path).run(feeds), open_integer_session(model).run(feeds)
+    for output, array in expected.items():
+        np.testing.assert_allclose(actual[output], array, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -141,12 +141,6 @@ def test_one_code_tensor_read_by_two_dequantizers(tmp_path: Path) -> None:
     _ = check(path, kept_float=set())
 
 
-def test_codes_as_an_output_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, {"yd": ""}, outputs="uint8[N,2,6,6] yq")
-    with pytest.raises(UnsupportedModelError, match="node 'y_q': a QuantizeLinear without its"):
-        read_qdq(path)
-
-
 def test_a_float_model_is_no_quantized_one(tmp_path: Path) -> None:
     ir.save(NETWORKS["matmul"].model(), tmp_path / "float.onnx")
     with pytest.raises(UnsupportedModelError, match=r"is not quantized: .* `quantkit quantize`"):

@@ -174,7 +174,7 @@ def test_no_bound_leaves_int32(seed: int, weight_exponent: int, bias_exponent: i
 
 def test_a_correction_that_would_overflow_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     model, table = quantized(NETWORKS["softmax"])
-    monkeypatch.setattr("quantkit.recovery.bias_correction.ACCUMULATOR_MAX", 0)
+    monkeypatch.setattr("quantkit.recovery.bias_correction.accumulator_max", lambda params: 0)
     corrected = correct_biases(model, table)
     assert corrected.notes == model.notes
     assert dict(corrected.accumulator_bounds) == dict(model.accumulator_bounds)

@@ -41,11 +41,11 @@ TWO_OUTPUTS = """(float[N, 3, 6, 6] x, float[4, 3, 3, 3] w1, float[2, 4, 1, 1] w
 WITH_ISLAND = """(float[N, 3, 6, 6] x, float[4, 3, 3, 3] w1, float[4, 4, 1, 1] w2)
     => (float[N, 4, 4, 4] y) {
     [first] h = Conv (x, w1)
-    [island] e = Erf (h)
+    [island] e = Shrink (h)
     [second] y = Conv (e, w2)
 }"""
 
-ONLY_ISLANDS = "(float[N, 3, 6, 6] x) => (float[N, 3, 6, 6] y) {\n    [island] y = Erf (x)\n}"
+ONLY_ISLANDS = "(float[N, 3, 6, 6] x) => (float[N, 3, 6, 6] y) {\n    [island] y = Shrink (x)\n}"
 
 
 def samples(count: int, seed: int = 1) -> Array:
