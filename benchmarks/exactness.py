@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import zoo
-from benchmarks.zoo import CALIBRATION_PICTURES, NETWORKS, Network, pictures, sounds
+from benchmarks.zoo import CALIBRATION_PICTURES, NETWORKS, Network, has_zoo, pictures, sounds
 from quantkit.calibration.batches import batches
 from quantkit.calibration.dataset import Dataset, open_dataset
 from quantkit.calibration.preprocessing import PRESETS
@@ -46,8 +46,10 @@ SUBJECTS: tuple[tuple[Network, Data, str], ...] = (
 )
 
 
-def main() -> None:
-    """Print the counts per network and arithmetic."""
+def main() -> int:
+    """Print the counts per network and arithmetic; 1 if a network fails."""
+    if not has_zoo():
+        return 0
     passed = True
     with tempfile.TemporaryDirectory() as folder:
         for network, data, kind in SUBJECTS:
@@ -65,8 +67,8 @@ def main() -> None:
             num_samples=SAMPLES,
         )
         passed &= _judge(path.name, path, dataset)
-    if not passed:
-        sys.exit("FAIL")
+    print(f"\nExactness: {'PASS' if passed else 'FAIL'}")
+    return 0 if passed else 1
 
 
 def _judge(title: str, path: Path, dataset: Dataset) -> bool:
@@ -182,4 +184,4 @@ def _classes(network: Network, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -48,9 +48,8 @@ def measure(network: Network, folder: Path) -> None:
     for name, report in reports.items():
         _print_quality(name, report)
     feeds = next(iter(batches(dataset, 1))).arrays
-    latency = median_latencies_ms(
-        {"float": network.path, "quantkit": ours, "onnxruntime": theirs}, feeds, rounds=15
-    )
+    files = {"float": network.path, "quantkit": ours, "onnxruntime": theirs}
+    latency = median_latencies_ms(files, dict.fromkeys(files, feeds), rounds=15)
     print(
         "  latency ms: "
         + ", ".join(f"{name} {value:.3f}" for name, value in latency.items())

@@ -10,6 +10,9 @@ from hypothesis import settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOT_OURS = {".git", ".venv", "build", "dist", "demo_output", "bench_output"}
 
+# As the program sets it: OpenBLAS's threads wait for each other on a busy machine.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # The same examples in every run: a failure on one machine is a failure on all.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("thorough", max_examples=2000, deadline=None)

@@ -52,6 +52,18 @@ def test_public_names_have_docstrings() -> None:
             assert inspect.getdoc(value), name
 
 
+def test_public_methods_have_docstrings() -> None:
+    classes = [value for value in vars(quantkit).values() if inspect.isclass(value)]
+    methods = {
+        f"{each.__name__}.{name}": value
+        for each in classes
+        for name, value in inspect.getmembers(each, inspect.isroutine)
+        if not name.startswith("_") and name in vars(each)
+    }
+    assert {"QuantizedModel.from_qdq", "IntegerSession.run_codes"} <= set(methods)
+    assert [name for name, value in methods.items() if not inspect.getdoc(value)] == []
+
+
 @pytest.mark.parametrize("name", modules())
 def test_modules_have_docstrings(name: str) -> None:
     assert importlib.import_module(name).__doc__, f"{name} has no docstring"

@@ -75,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout, sys.stderr = (  # None where they were closed
         stream or io.TextIOWrapper(io.BytesIO()) for stream in (sys.stdout, sys.stderr)
     )
+    # Integer kernels have threads of their own; OpenBLAS's wait for each other on a busy machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     console.set_up_logging()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail on an ASCII terminal

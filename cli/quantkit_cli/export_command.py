@@ -37,6 +37,7 @@ def export(
     bias_correction: options.BiasCorrection = None,
     nodes_to_exclude: options.NodesToExclude = None,
     op_types_to_quantize: options.OpTypesToQuantize = None,
+    fold_batch_norm: options.FoldBatchNorm = False,
     format: options.Format = "qdq",
     data: data_options.OptionalData = None,
     num_samples: Annotated[
@@ -85,6 +86,11 @@ def export(
     )
     check_export(output, format, inputs=(*files_of_model(model), calibration, recipe))
     if calibration is not None:
+        if fold_batch_norm:
+            raise ConfigError(
+                "--fold-batch-norm is for a MODEL that is quantized already; of a float model "
+                "every BatchNormalization is folded anyway: leave it out"
+            )
         table = CalibrationTable.load(calibration)
         quantized = quantize_calibrated(model, table, config).model
     else:
@@ -94,7 +100,7 @@ def export(
                 "without --calibration a quantized MODEL is converted as it is: options that "
                 "choose how to quantize have no effect; give --calibration, or leave them out"
             )
-        quantized = load_quantized(model)
+        quantized = load_quantized(model, fold_batch_norm=fold_batch_norm)
     write(
         quantized,
         output,

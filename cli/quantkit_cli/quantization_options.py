@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 
+FoldBatchNorm = Annotated[
+    bool,
+    typer.Option(
+        "--fold-batch-norm",
+        help="Fold BatchNormalization behind quantized convolutions into their weight scales, "
+        "which onnxruntime does not do: it computes them in floats.",
+    ),
+]
 Recipe = Annotated[
     Path | None,
     typer.Option("--recipe", help="A TOML file with these choices; options given here win."),

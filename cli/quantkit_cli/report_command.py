@@ -10,6 +10,7 @@ import typer
 
 from quantkit_cli import data_options as options
 from quantkit_cli.console import Progress, Quiet, Verbose, progress
+from quantkit_cli.quantization_options import FoldBatchNorm
 
 
 def report(
@@ -33,6 +34,7 @@ def report(
             help="Also run every sample through the integer session.",
         ),
     ] = True,
+    fold_batch_norm: FoldBatchNorm = False,
     preset: options.Preset = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -78,6 +80,7 @@ def report(
             strict=strict,
             batch_size=batch_size,
             with_integer_session=integer_session,
+            fold_batch_norm=fold_batch_norm,
             progress=advance,
         )
     if as_json:

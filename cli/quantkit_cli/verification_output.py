@@ -27,15 +27,18 @@ def verification_facts(found: Verification) -> dict[str, Any]:
     - ``float_islands``, ``not_compared``: node -> reason.
     - ``layers``, in graph order: ``node``, ``op``, ``passed``, ``tolerance`` (codes; null: any),
       ``float_in_onnxruntime`` (then being within the tolerance of the exact value is enough),
+      ``judged_by_exact_value`` (that was needed: onnxruntime is further off it),
+      ``must_be_exact`` (no mismatch may be unexplained: so where onnxruntime computes in floats),
       ``remark``, ``accumulator_bound`` (or null), and counts ``isolated`` (equal inputs),
       ``accumulated`` (from the network's input), ``float_reference`` (isolated; the op in float64).
     - A count: ``codes``, ``mismatches``, ``largest`` (in codes), ``saturated`` (onnxruntime's code
       is at an end of the code range), ``saturated_mismatches``, ``unsaturated``,
       ``unsaturated_mismatches``; and but for ``accumulated`` ``ties`` (codes whose exact value lies
       exactly on a half before rounding), ``tie_mismatches`` (mismatches among them),
-      ``near_tie_mismatches`` (mismatches within 2^-12 of a half, ties included),
-      ``exact_mismatches`` (mismatches where onnxruntime's code is not the exact value's, and the
-      other is) and ``largest_from_exact`` (of a mismatch, in codes).
+      ``near_tie_mismatches`` (mismatches within 2^-12 of a half, 2^-6 for 16-bit codes, ties
+      included), ``exact_mismatches`` (mismatches where onnxruntime's code is not the exact value's,
+      and the other is), ``unexplained`` (mismatches that are neither) and ``largest_from_exact``
+      (of a mismatch, in codes).
     - ``hardware``, with ``--hardware``: see ``hardware_facts``.
     """
     divergence = found.first_divergence
@@ -73,6 +76,8 @@ def verification_facts(found: Verification) -> dict[str, Any]:
                 "passed": layer.passed,
                 "tolerance": layer.tolerance,
                 "float_in_onnxruntime": layer.is_float_in_onnxruntime,
+                "judged_by_exact_value": layer.is_judged_by_exact_value,
+                "must_be_exact": layer.must_be_exact,
                 "remark": layer.remark,
                 "accumulator_bound": layer.accumulator_bound,
                 "isolated": _counts(layer.isolated, with_ties=True),
@@ -100,6 +105,7 @@ def _counts(difference: CodeDifference, *, with_ties: bool) -> dict[str, int]:
         counts["tie_mismatches"] = difference.tie_mismatches
         counts["near_tie_mismatches"] = difference.near_tie_mismatches
         counts["exact_mismatches"] = difference.exact_mismatches
+        counts["unexplained"] = difference.unexplained
         counts["largest_from_exact"] = difference.largest_from_exact
     return counts
 
@@ -120,7 +126,8 @@ def print_verification(model: Path, found: Verification) -> None:
         f"onnxruntime (fully optimized) and the ops in floats, {_count(found.samples, 'sample')}\n"
         "\nCodes that differ from onnxruntime's (largest difference): alone = given its\n"
         "inputs; so far = from the network's input; float = the op in floats, alone.\n"
-        "Ties: exactly on a half before rounding, where arithmetics may differ.\n"
+        "Ties: exactly on a half before rounding, where arithmetics may differ; near one:\n"
+        "within 1/4096 of it, 1/64 for 16-bit codes.\n"
     )
     numbers = ("codes", "alone", "so far", "float", "ties")
     print_table(
@@ -177,17 +184,21 @@ def _print_differences(found: Verification) -> None:
         if alone.mismatches:
             print(
                 f"{layer.node}: of {_count(alone.mismatches, 'differing code')} "
-                f"{alone.tie_mismatches:,} on a half, {alone.near_tie_mismatches:,} within 1/4096 "
-                f"of one, {alone.exact_mismatches:,} exactly rounded here; "
+                f"{alone.tie_mismatches:,} on a half, {alone.near_tie_mismatches:,} near "
+                f"one, {alone.exact_mismatches:,} exactly rounded here; "
                 f"allowed: {allowed(layer.tolerance)}"
+                + (" from the exact value" if layer.is_judged_by_exact_value else "")
             )
-    remarks: dict[str, list[LayerVerification]] = {}
+    remarks: dict[tuple[str, str], LayerVerification] = {}
     for layer in found.layers:
         if layer.remark:
-            remarks.setdefault(layer.remark, []).append(layer)
-    for remark, layers in remarks.items():
-        limit = allowed(layers[0].tolerance)
-        print(f"note {_kind(layers[0])}: {remark} (allowed: {limit})")
+            remarks.setdefault((_kind(layer), layer.remark), layer)
+    for (kind, remark), layer in remarks.items():
+        limit = allowed(layer.tolerance)
+        if layer.is_judged_by_exact_value:
+            remark += ", further off the exact value than the integers are"
+            limit += " from the exact value"
+        print(f"note {kind}: {remark} (allowed: {limit})")
 
 
 def _print_default(found: Verification) -> None:
@@ -213,7 +224,7 @@ def _kind(layer: LayerVerification) -> str:
     if layer.tolerance is None:
         return "shown"
     if layer.is_float_in_onnxruntime:
-        return "float"
+        return "lossy float" if layer.is_judged_by_exact_value else "float"
     return "by itself" if layer.remark else ""
 
 

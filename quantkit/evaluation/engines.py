@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantkit.evaluation.file_boundaries import file_inputs, real_outputs
 from quantkit.graph.ort_session import open_session
 from quantkit.graph.program import Array
 from quantkit.integer_session import open_integer_session
@@ -26,14 +27,25 @@ class Engine:
     run: Run
 
 
-def onnxruntime_engine(label: str, path: Path, *, threads: int = 0) -> Engine:
+def onnxruntime_engine(
+    label: str, path: Path, *, threads: int = 0, model: QuantizedModel | None = None
+) -> Engine:
     """A float or quantized ONNX file in onnxruntime.
+
+    Args:
+        label: What reports call it.
+        path: The file.
+        threads: Threads within one operation; 0: all cores.
+        model: The quantized file, as read: needed where its inputs or outputs are codes.
 
     Raises:
         ModelError: onnxruntime cannot load it.
     """
     session = open_session(path, threads=threads)
-    return Engine(label, lambda feeds: session.run(feeds))
+    if model is None:
+        return Engine(label, lambda feeds: session.run(feeds))
+    read = model
+    return Engine(label, lambda feeds: real_outputs(read, session.run(file_inputs(read, feeds))))
 
 
 def integer_engine(label: str, model: QuantizedModel, *, arithmetic: str = "onnxruntime") -> Engine:

@@ -34,6 +34,8 @@ Float64Array = npt.NDArray[np.float64]
 
 NEAR_HALF = 2.0**-12
 """Within this of a half, in codes, a value is a near tie: float32 roundings may move it across."""
+NEAR_HALF_OF_16_BITS = 2.0**-6
+"""The same for 16-bit codes: a float32 of up to 2^16 codes is rounded to 2^-8 of one."""
 _ON_HALF = 2.0**-36
 _SPLITTER = 2.0**27 + 1.0
 
@@ -46,7 +48,8 @@ class ExactCodes:
         codes: The exact value rounded once (halves to even, before the zero point is added, as
             QuantizeLinear does) and saturated.
         is_tie: Where it lies exactly on a half between two codes.
-        is_near_tie: Where it lies within ``NEAR_HALF`` of such a half; ties are among them.
+        is_near_tie: Where it lies within ``NEAR_HALF`` (``NEAR_HALF_OF_16_BITS``) of such a half;
+            ties are among them.
     """
 
     codes: IntegerArray
@@ -133,14 +136,18 @@ def _aligned(array: Array, params: QuantParams, ndim: int) -> Float64Array:
 
 def _exact(y: Float64Array, x_scale: float, params: QuantParams, *, is_product: bool) -> ExactCodes:
     y_scale, zero_point = float(params.scale), float(params.zero_point)
-    scaled = y * x_scale / y_scale
-    below = np.floor(scaled)
+    scaled = np.asarray(y * x_scale)
+    scaled /= y_scale
+    below = np.asarray(np.floor(scaled))
     with np.errstate(invalid="ignore"):
-        distance = np.abs(scaled - below - 0.5)
+        distance = np.asarray(scaled - below)
+    distance -= 0.5
+    np.abs(distance, out=distance)
     below += zero_point
     # Saturated on both sides of the half: no code depends on it.
     is_between = (below >= params.qmin) & (below < params.qmax)
-    is_near = (distance <= NEAR_HALF) & is_between
+    near_half = NEAR_HALF if params.dtype.itemsize == 1 else NEAR_HALF_OF_16_BITS
+    is_near = (distance <= near_half) & is_between
     is_tie = np.zeros_like(is_near)
     if is_product:
         half = np.rint(2.0 * scaled[is_near]) / 2.0
@@ -149,9 +156,11 @@ def _exact(y: Float64Array, x_scale: float, params: QuantParams, *, is_product: 
         is_tie[is_near] = is_on_half & (half != np.rint(half))
     else:
         is_tie = (distance <= _ON_HALF) & is_between
-    codes = np.clip(np.rint(scaled) + zero_point, params.qmin, params.qmax)
+    np.rint(scaled, out=scaled)
+    scaled += zero_point
+    np.clip(scaled, params.qmin, params.qmax, out=scaled)
     with np.errstate(invalid="ignore"):
-        return ExactCodes(codes.astype(params.dtype), is_tie, is_near)
+        return ExactCodes(scaled.astype(params.dtype), is_tie, is_near)
 
 
 def _product(a: Float64Array, b: float) -> tuple[Float64Array, Float64Array]:

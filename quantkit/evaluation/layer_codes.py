@@ -212,6 +212,8 @@ def _window_sums(node: Node, x_q: Array, x: QuantParams) -> npt.NDArray[np.int64
 def _random_input(rng: np.random.Generator, spec: TensorSpec, params: QuantParams | None) -> Array:
     if spec.shape is None or not all(isinstance(size, int) for size in spec.shape[1:]):
         raise ConfigError(f"input {spec.name!r} has the open shape {spec.shape}; give --data")
+    if 0 in spec.shape:
+        raise ConfigError(f"input {spec.name!r} of shape {spec.shape} holds no values")
     # An open batch is 1.
     shape = [size if isinstance(size, int) else 1 for size in spec.shape]
     if params is not None:

@@ -11,6 +11,9 @@ file as it is, so:
 3. A layer whose codes cannot be shown, or that is no integer kernel only because they are, is cut
    out of the file and run by itself: codes in, codes out, fully optimized.
 
+Q/DQ nodes that do the same to the same value are one in every session but that of the file as it
+is: onnxruntime merges them, but not where codes are shown.
+
 For int8 activations both sessions may use int8 kernels (``session.qdqisint8allowed``). By default
 onnxruntime on x86 computes part of such a file on uint8 codes and part in floats, and no code of
 that can be shown; its outputs are compared, and what it computes in floats is told.
@@ -24,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from quantkit.errors import ModelError
+from quantkit.evaluation.file_boundaries import file_inputs, real_outputs
 from quantkit.evaluation.integer_layers import Layer
 from quantkit.graph.model_io import load_model
 from quantkit.graph.ort_session import (
@@ -36,10 +40,10 @@ from quantkit.graph.ort_session import (
     with_outputs,
 )
 from quantkit.graph.program import Array, Node
-from quantkit.numerics.affine import dequantize, quantize
 from quantkit.ops.contract import OPS
 from quantkit.passes.fold_constants import infer_shapes
 from quantkit.plan import quantized_outputs
+from quantkit.quantized_model.equal_pairs import merge_equal_pairs
 from quantkit.quantized_model.model import QuantizedModel
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
@@ -64,6 +68,7 @@ class Oracle:
     not_compared: Mapping[str, str]
     _path: Path
     _model: QuantizedModel
+    _code_tensors: Mapping[str, str]
     _shown: OrtSession
     _plain: OrtSession
     _default: OrtSession | None
@@ -79,17 +84,17 @@ class Oracle:
             outputs of the session that shows the codes differ from those (floats may round within
             1e-5 of the largest value).
         """
-        inputs = _file_inputs(self._model, feeds)
+        inputs = file_inputs(self._model, feeds)
         shown, expected = self._shown.run(inputs), self._plain.run(inputs)
         codes = {
             value: inputs[tensor] if tensor in inputs else shown[tensor]
             for value, tensor in self.tensors.items()
         }
-        return codes, _real_outputs(self._model, expected), _difference(shown, expected)
+        return codes, real_outputs(self._model, expected), _difference(shown, expected)
 
     def run_alone(self, layer: Layer, values: Mapping[str, Array]) -> dict[str, Array]:
         """Run a layer of ``alone`` on codes; codes by value."""
-        tensors = _code_tensors(self._model)
+        tensors = self._code_tensors
         found = self.alone[layer.node.name].run({tensors[x]: values[x] for x in layer.data})
         return {name: found[tensors[name]] for name in layer.outputs}
 
@@ -99,8 +104,8 @@ class Oracle:
         """By how much the default session's outputs differ; None where this is the default."""
         if self._default is None:
             return None
-        found = self._default.run(_file_inputs(self._model, feeds))
-        real = _real_outputs(self._model, found)
+        found = self._default.run(file_inputs(self._model, feeds))
+        real = real_outputs(self._model, found)
         return max(largest_gap(real[name], expected[name]) for name in expected)
 
     def default_in_floats(self) -> tuple[str, ...]:
@@ -135,11 +140,15 @@ def open_oracle(
     is_int8 = any(model.plan.params[name].dtype == np.int8 for name in coded)
     file = load_model(path)
     infer_shapes(file)
+    merged = merge_equal_pairs(file)
+    code_tensors = {
+        value: merged.get(tensor, tensor) for value, tensor in _code_tensors(model).items()
+    }
     plain = open_session(path, int8_kernels=is_int8)
-    inputs = _file_inputs(model, feeds)
+    inputs = file_inputs(model, feeds)
     expected = plain.run(inputs)
     plain_integers = {name: name for layer in layers for name in layer.outputs}
-    tensors = {**plain_integers, **_code_tensors(model)}
+    tensors = {**plain_integers, **code_tensors}
     computed = {str(output.name) for node in file.graph for output in node.outputs}
     fed = {value: tensor for value, tensor in tensors.items() if tensor in inputs}
     tensors = {value: tensor for value, tensor in tensors.items() if tensor in computed}
@@ -165,7 +174,7 @@ def open_oracle(
             in_floats |= {} if float_op is None else {name: float_op}
             continue
         try:
-            one, float_op_alone = _run_alone(file, model, layer, is_int8=is_int8)
+            one, float_op_alone = _run_alone(file, model, code_tensors, layer, is_int8=is_int8)
         except ModelError as error:
             if float_op is not None:
                 in_floats[name] = float_op
@@ -183,6 +192,7 @@ def open_oracle(
         not_compared=reasons,
         _path=path,
         _model=model,
+        _code_tensors=code_tensors,
         _shown=session,
         _plain=plain,
         _default=open_session(path) if is_int8 else None,
@@ -232,10 +242,14 @@ def _float_op(writers: Mapping[str, Node], tensor: str) -> str | None:
 
 
 def _run_alone(
-    file: Model, model: QuantizedModel, layer: Layer, *, is_int8: bool
+    file: Model,
+    model: QuantizedModel,
+    tensors: Mapping[str, str],
+    layer: Layer,
+    *,
+    is_int8: bool,
 ) -> tuple[OrtSession, str | None]:
     """A session of one layer of the file, and the float op that computes it there, if any."""
-    tensors = _code_tensors(model)
     for value in (*layer.data, *layer.outputs):
         if value not in tensors:
             raise ModelError(f"the file has no tensor with the codes of {value!r}")
@@ -249,23 +263,6 @@ def _code_tensors(model: QuantizedModel) -> dict[str, str]:
     """Value -> the file's tensor with its codes, inputs that are codes in the file included."""
     inputs = {spec.name for spec in model.prepared.program.inputs} & model.code_boundaries
     return {**model.code_tensors, **{name: name for name in inputs}}
-
-
-def _file_inputs(model: QuantizedModel, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """What the file wants to be fed: codes where its inputs are codes."""
-    return {
-        name: quantize(array, model.plan.params[name])
-        if name in model.code_boundaries and np.issubdtype(array.dtype, np.floating)
-        else array
-        for name, array in feeds.items()
-    }
-
-
-def _real_outputs(model: QuantizedModel, outputs: Mapping[str, Array]) -> dict[str, Array]:
-    return {
-        name: dequantize(array, model.plan.params[name]) if name in model.code_boundaries else array
-        for name, array in outputs.items()
-    }
 
 
 def _difference(shown: Mapping[str, Array], expected: Mapping[str, Array]) -> float:

@@ -1,6 +1,6 @@
 """Integer session, onnxruntime and the float reference on the same samples, layer by layer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from quantkit.evaluation.exact_codes import ExactCodes, exact_codes
 from quantkit.evaluation.integer_layers import Layer, integer_layers
 from quantkit.evaluation.oracle import Oracle, largest_gap, open_oracle
 from quantkit.evaluation.verification import Divergence, LayerVerification, Verification
-from quantkit.graph.program import Array
+from quantkit.graph.program import Array, Node
 from quantkit.integer_session import IntegerSession, open_integer_session
 from quantkit.numerics.affine import dequantize
+from quantkit.ops.contract import OPS
 from quantkit.quantized_model.model import QuantizedModel
 
 Progress = Callable[[int, int], None]
@@ -30,6 +31,7 @@ class _Outputs:
     largest: float = 0.0
     same_class: int = 0
     has_classes: bool = False
+    first_differing: str = ""
 
 
 def verify(
@@ -72,6 +74,12 @@ def verify(
         if oracle is None:
             oracle = open_oracle(path, model, layers, batch.arrays)
             results = _empty_results(model, layers, oracle, arithmetic)
+            if not results:
+                name, reason = next(iter(oracle.not_compared.items()))
+                raise UnsupportedModelError(
+                    f"{str(path)!r} has no integer node whose codes can be compared; the first, "
+                    f"{name!r}: {reason}"
+                )
         codes, expected, moved = oracle.codes(batch.arrays)
         drift = max(drift, moved)
         default_moved = oracle.default_difference(batch.arrays, expected)
@@ -122,12 +130,14 @@ def _empty_results(
         for step in layer.steps:
             if step.node.name in model.not_comparable:
                 tolerance, remark = None, model.not_comparable[step.node.name]
+        is_judged = tolerance is not None and arithmetic == "onnxruntime"
         results[name] = LayerVerification(
             name,
             layer.node.op_type,
             accumulator_bound=model.accumulator_bounds.get(name),
             tolerance=tolerance,
             is_float_in_onnxruntime=name in oracle.in_floats,
+            must_be_exact=name in oracle.in_floats and is_judged,
             remark=remark,
         )
     return results
@@ -178,7 +188,10 @@ def _compare_outputs(
             )
         outputs.largest = max(outputs.largest, gap)
         outputs.values += oracle.size
-        outputs.differing += int(np.count_nonzero(real != oracle))
+        differing = int(np.count_nonzero(real != oracle))
+        outputs.differing += differing
+        if differing and not outputs.first_differing:
+            outputs.first_differing = name
         if position == 0 and real.ndim == 2 and real.shape[1] > 1:
             outputs.has_classes = True
             rows = slice(len(batch.names))  # a fixed batch repeats the sample
@@ -199,8 +212,8 @@ def _first_divergence(
             return Divergence(result.node, result.op_type, result.accumulated.mismatches, reason)
     if not outputs.differing:
         return None
-    for node in reversed(model.prepared.program.nodes):
-        if node.name in model.plan.kept_float:
+    for node in _ancestors(model, [outputs.first_differing]):
+        if node.name in model.plan.kept_float and not _only_moves(node):
             reason = "a float node, which NumPy and onnxruntime round differently"
             return Divergence(node.name, node.op_type, 0, reason)
     last = layers[-1].node
@@ -212,13 +225,7 @@ def _reason(model: QuantizedModel, layer: Layer, result: LayerVerification, orac
     if result.isolated.mismatches:
         own = f"{result.isolated.mismatches:,} of its codes differ given equal inputs"
         return f"{result.remark}: {own}" if result.remark else own
-    producers = model.prepared.program.producers()
-    waiting, seen = list(layer.data), set()
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is None or node.name in seen:
-            continue
-        seen.add(node.name)
+    for node in _ancestors(model, layer.data):
         if node.name in model.plan.kept_float:
             return f"its inputs come from the float node {node.name!r} ({node.op_type})"
         if node.name in oracle.not_compared or not set(node.outputs) & set(oracle.tensors):
@@ -226,5 +233,22 @@ def _reason(model: QuantizedModel, layer: Layer, result: LayerVerification, orac
                 f"its inputs come from {node.name!r} ({node.op_type}), which onnxruntime merges "
                 "with its neighbours: showing its codes would change the outputs"
             )
-        waiting += node.inputs
     return "its inputs differ"
+
+
+def _ancestors(model: QuantizedModel, names: Sequence[str]) -> Iterator[Node]:
+    """The nodes that values come from, each once; near ones of the last value first."""
+    producers = model.prepared.program.producers()
+    waiting, seen = list(names), set()
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and node.name not in seen:
+            seen.add(node.name)
+            yield node
+            waiting += node.inputs
+
+
+def _only_moves(node: Node) -> bool:
+    """Whether it moves or clamps values, which is exact."""
+    rule = OPS[node.op_type].rule if node.domain == "" and node.op_type in OPS else None
+    return rule is not None and rule.output == "same_as_input"

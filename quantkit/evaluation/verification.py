@@ -32,10 +32,11 @@ class CodeDifference:
         ties: Codes whose exact value lies exactly on a half before rounding; counted only where
             the exact value is known.
         tie_mismatches: Differing codes among those.
-        near_tie_mismatches: Differing codes whose exact value lies within 2^-12 of a half, ties
-            among them.
+        near_tie_mismatches: Differing codes whose exact value lies within 2^-12 (2^-6 for 16-bit
+            codes) of a half, ties among them.
         exact_mismatches: Differing codes that are the exact value, rounded once: onnxruntime's are
             not.
+        unexplained: Differing codes that are neither the exact value, rounded once, nor near a tie.
         largest_from_exact: The largest distance of a differing code from the exact value's code.
     """
 
@@ -48,6 +49,7 @@ class CodeDifference:
     tie_mismatches: int = 0
     near_tie_mismatches: int = 0
     exact_mismatches: int = 0
+    unexplained: int = 0
     largest_from_exact: int = 0
 
     @property
@@ -81,6 +83,8 @@ class CodeDifference:
             self.near_tie_mismatches += int(np.count_nonzero(exact.is_near_tie[differ]))
             distance = np.abs(wrong - exact.codes[differ].astype(np.int64))
             self.exact_mismatches += int(np.count_nonzero(distance == 0))
+            is_explained = (distance == 0) | exact.is_near_tie[differ]
+            self.unexplained += int(np.count_nonzero(~is_explained))
             self.largest_from_exact = max(self.largest_from_exact, int(distance.max()))
 
 
@@ -99,6 +103,8 @@ class LayerVerification:
         tolerance: Codes an isolated result may be off; None: any number, it is only shown.
         is_float_in_onnxruntime: Whether onnxruntime computes the layer in floats. It is then no
             better judge than the exact value: being near either is enough.
+        must_be_exact: Whether, besides, every differing code must be the exact value, rounded once,
+            or lie near a tie: so there, in onnxruntime's arithmetic.
         remark: Why it may be off, or how it was compared; empty for onnxruntime's integer kernel
             within the network.
     """
@@ -111,14 +117,24 @@ class LayerVerification:
     accumulator_bound: int | None = None
     tolerance: int | None = 0
     is_float_in_onnxruntime: bool = False
+    must_be_exact: bool = False
     remark: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether it is within its tolerance."""
+        if self.must_be_exact and self.isolated.unexplained:
+            return False
         if self.tolerance is None or self.isolated.largest <= self.tolerance:
             return True
-        return self.is_float_in_onnxruntime and self.isolated.largest_from_exact <= self.tolerance
+        return self.is_judged_by_exact_value
+
+    @property
+    def is_judged_by_exact_value(self) -> bool:
+        """Whether onnxruntime's floats are off by more than the tolerance, but not these codes."""
+        if self.tolerance is None or not self.is_float_in_onnxruntime:
+            return False
+        return self.isolated.largest > self.tolerance >= self.isolated.largest_from_exact
 
 
 @dataclass(frozen=True, slots=True)

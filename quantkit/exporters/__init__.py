@@ -7,6 +7,7 @@ adding a format is adding a file here. The contract is in ``contract``.
   kernels.
 - ``qoperator``: ONNX with operators that compute on codes (QLinearConv, QGemm ...), for runtimes
   that fuse nothing; ``moved_codes`` and ``integer_sums`` are its parts.
+- ``file_boundaries``: inputs and outputs that were codes stay codes, in both.
 - ``vectors``: a folder of golden vectors, per layer what it reads and must write, to check C or
   HDL against; ``vector_arrays`` and ``vector_index`` are its parts.
 """

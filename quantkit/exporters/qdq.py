@@ -11,6 +11,7 @@ Names follow onnxruntime's own quantizer, so that other tools find the tensors:
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from quantkit.exporters.contract import EXPORTERS, Samples
+from quantkit.exporters.file_boundaries import restore_code_boundaries
 from quantkit.exporters.integer_sums import compute_sums_on_codes
 from quantkit.graph.model_io import PER_CHANNEL_OPSET, raise_opset, save_model, write_metadata
 from quantkit.graph.program import Node
@@ -28,6 +30,9 @@ from quantkit.ops.contract import OPS
 from quantkit.plan import data_values
 from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 
+CONTRIB_DOMAIN = "com.microsoft"
+_WIDE_CODES_OPSET = 21
+
 
 @EXPORTERS.register("qdq")
 def write_qdq(model: QuantizedModel, path: Path, samples: Samples | None = None) -> None:
@@ -36,7 +41,17 @@ def write_qdq(model: QuantizedModel, path: Path, samples: Samples | None = None)
 
 
 def qdq_graph(model: QuantizedModel) -> ir.Model:
-    """The QDQ graph in memory; names of inputs and outputs and the opset are the float model's."""
+    """The QDQ graph in memory; names of inputs and outputs and the opset are the float model's.
+
+    An input or output that is codes in the file the model was read from is codes here too.
+    """
+    result = real_qdq_graph(model)
+    restore_code_boundaries(result.graph, model.code_boundaries)
+    return result
+
+
+def real_qdq_graph(model: QuantizedModel) -> ir.Model:
+    """The QDQ graph with real values at every input and output."""
     result = model.prepared.model.clone()
     if any(tensor.params.is_per_channel for tensor in model.constants.values()):
         result = raise_opset(result, PER_CHANNEL_OPSET)
@@ -59,6 +74,8 @@ def qdq_graph(model: QuantizedModel) -> ir.Model:
     for node in tuple(graph):
         if node.name in model.plan.kept_float and _is_fusible(nodes.get(node.name or "")):
             _keep_float(node)
+    if any(node.domain == CONTRIB_DOMAIN for node in graph):
+        result.opset_imports.setdefault(CONTRIB_DOMAIN, 1)
     compute_sums_on_codes(graph)
     common.RemoveUnusedNodesPass()(result)
     common.TopologicalSortPass()(result)
@@ -144,6 +161,8 @@ def _dequantize_constants(node: ir.Node, plain: Node, model: QuantizedModel) -> 
             continue
         name = value.name
         tensor = model.constants[name]
+        if _is_wide(tensor):
+            continue
         readers = tuple(
             (use.node, use.idx)
             for use in value.uses()
@@ -156,9 +175,19 @@ def _dequantize_constants(node: ir.Node, plain: Node, model: QuantizedModel) -> 
             graph.initializers.pop(name)
 
 
+def _is_wide(tensor: QuantizedTensor) -> bool:
+    """Whether it is a bias that int32 does not hold; readers quantize the float one alike."""
+    largest = np.iinfo(np.int32)
+    return bool(((tensor.data < largest.min) | (tensor.data > largest.max)).any())
+
+
 def _dequantized_constant(
     graph: ir.Graph, reader: ir.Node, name: str, tensor: QuantizedTensor
 ) -> ir.Value:
+    if tensor.params.dtype == np.int64:
+        # DequantizeLinear takes no int64.
+        params = replace(tensor.params, dtype=np.dtype(np.int32))
+        tensor = QuantizedTensor(tensor.data.astype(np.int32), params)
     codes = add_constant(graph, f"{name}_quantized", tensor.data)
     inputs = [codes, *_parameters(graph, name, tensor.params)]
     attributes = {} if tensor.params.axis is None else {"axis": tensor.params.axis}
@@ -182,12 +211,15 @@ def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams) -> None:
     names = [
         _unused_node_name(graph, f"{name}_{kind}Linear") for kind in ("Quantize", "Dequantize")
     ]
-    quantize = ir.node("QuantizeLinear", [value, scale, zero_point], name=names[0])
+    domain = _pair_domain(graph, params)
+    quantize = ir.node("QuantizeLinear", [value, scale, zero_point], name=names[0], domain=domain)
     codes = quantize.outputs[0]
     codes.name = unused_name(graph, f"{name}_QuantizeLinear_Output")
     codes.type = ir.TensorType(ir.DataType.from_numpy(params.dtype))
     codes.shape = value.shape
-    dequantize = ir.node("DequantizeLinear", [codes, scale, zero_point], name=names[1])
+    dequantize = ir.node(
+        "DequantizeLinear", [codes, scale, zero_point], name=names[1], domain=domain
+    )
     real = dequantize.outputs[0]
     real.name = unused_name(graph, f"{name}_DequantizeLinear_Output")
     real.type, real.shape = value.type, value.shape
@@ -204,6 +236,12 @@ def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams) -> None:
         graph.outputs[position] = real
         value.name = unused_name(graph, f"{name}_QuantizeLinear_Input")
         real.name = name
+
+
+def _pair_domain(graph: ir.Graph, params: QuantParams) -> str:
+    """ONNX knows 16-bit codes since opset 21; before, onnxruntime's own ops take them."""
+    is_known = params.dtype.itemsize == 1 or graph.opset_imports[""] >= _WIDE_CODES_OPSET
+    return "" if is_known else CONTRIB_DOMAIN
 
 
 def _parameters(graph: ir.Graph, name: str, params: QuantParams) -> tuple[ir.Value, ir.Value]:

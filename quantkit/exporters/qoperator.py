@@ -23,15 +23,15 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from quantkit.exporters.contract import EXPORTERS, Samples
+from quantkit.exporters.file_boundaries import restore_code_boundaries
 from quantkit.exporters.moved_codes import moves_codes, moving_node
-from quantkit.exporters.qdq import qdq_graph
+from quantkit.exporters.qdq import CONTRIB_DOMAIN, real_qdq_graph
 from quantkit.graph.model_io import save_model
 from quantkit.graph.surgery import constant_array, unused_name
 from quantkit.quantized_model.model import QuantizedModel
 from quantkit.quantized_model.qoperator_forms import FORMS, QLINEAR_OPS
 
 _PAIR_SUFFIX = "_QuantizeLinear"
-_CONTRIB = "com.microsoft"
 _EIGHT_BITS = (ir.DataType.UINT8, ir.DataType.INT8)
 # Softmax is over axis 1 and all behind it before this opset, where no axis is given.
 _LAST_AXIS_OPSET = 13
@@ -68,7 +68,7 @@ class _Codes:
 
 def qoperator_graph(model: QuantizedModel) -> ir.Model:
     """The QOperator graph in memory; inputs, outputs and metadata are the QDQ graph's."""
-    result = qdq_graph(model)
+    result = real_qdq_graph(model)
     graph = result.graph
     for node in graph:
         base = str(node.name).removesuffix(_PAIR_SUFFIX)
@@ -79,10 +79,11 @@ def qoperator_graph(model: QuantizedModel) -> ir.Model:
     for node in tuple(graph):
         if node.name in integer:
             _fuse(node, opset)
+    restore_code_boundaries(graph, model.code_boundaries)
     common.RemoveUnusedNodesPass()(result)
     common.TopologicalSortPass()(result)
-    if any(node.domain == _CONTRIB for node in graph):
-        result.opset_imports.setdefault(_CONTRIB, 1)
+    if any(node.domain == CONTRIB_DOMAIN for node in graph):
+        result.opset_imports.setdefault(CONTRIB_DOMAIN, 1)
     return result
 
 

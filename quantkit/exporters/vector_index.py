@@ -21,9 +21,11 @@ _AVERAGE = """\
     acc = sum(input_0 - input_0_zero_point) over the window; taps in the border count as 0
     fixed_point: q = scaled(acc << left_shift, mantissa, shift); output_0 = clamp(q + zero point)
     onnxruntime, GlobalAveragePool: q = rint(f32(f32(acc) * multiplier)); output_0 as above
-    onnxruntime, AveragePool: t = sum of f32(scale * (input_0 - input_0_zero_point)) tap by tap,
-      each addition rounded to float32; output_0 = clamp(rint(f32(f32(f32(t / n) / output_0_scale) +
-      output_0_zero_point)))
+    onnxruntime, AveragePool of one unpadded window that covers the input, and of 16-bit codes: as
+      GlobalAveragePool
+    onnxruntime, other AveragePool: t = sum of f32(scale * (input_0 - input_0_zero_point)) tap by
+      tap, each addition rounded to float32;
+      output_0 = clamp(rint(f32(f32(f32(t / n) / output_0_scale) + output_0_zero_point)))
 
 `n` is the window's entry in `tap_counts`; `left_shift`, `mantissa`, `shift` and `multiplier` have
 one entry per number of taps in `counts`."""
@@ -48,6 +50,58 @@ _MULTIPLIED = """\
     fixed_point: output_0 = clamp(scaled(p, mantissa, shift) + output_0_zero_point)
     onnxruntime, 8-bit codes of one dtype:
       output_0 = clamp(rint(f32(f32(p * multiplier) + output_0_zero_point)))"""
+
+_DIVIDED = """\
+    fixed_point: k = 31 - bits of the largest |input_0 - its zero point| that its codes allow
+      q = ((input_0 - its zero point) << k) / (input_1 - its zero point), halves away from zero
+      output_0 = clamp(scaled(q, m, s) + output_0_zero_point)
+
+`m` and `s` are the mantissa and shift of scale 0 / (scale 1 * output_0_scale * 2^k). A quotient by
+zero is the largest code where input 0 is above its zero point, otherwise the smallest."""
+
+_PARAMETRIC = """\
+    where input_0 >= its zero point: input_0 rescaled to the output as Concat does; elsewhere Mul:
+    fixed_point: clamp(scaled(input_0 - its zero point, m, s) + output_0_zero_point) with the
+      mantissa and shift of scale 0 / output_0_scale; elsewhere scaled((input_0 - its zero point) *
+      (input_1 - its zero point), m, s) with those of scale 0 * scale 1 / output_0_scale
+    onnxruntime: v_N = f32(scale * (input_N - its zero point)); t = v_0 or f32(v_0 * v_1);
+      output_0 = clamp(rint(f32(t / output_0_scale)) + output_0_zero_point)"""
+
+_SELECTED = """\
+    Inputs 1 and 2 are rescaled to the output as Concat does, then selected by the condition."""
+
+_MEAN = """\
+    acc = sum(input_0 - input_0_zero_point) over the axes, n values
+    fixed_point: output_0 = clamp(scaled(acc << k, m, s) + output_0_zero_point), k the largest shift
+      with n * (range of the codes) * 2^k < 2^31 (none for longer sums, which are 64-bit); m and s
+      are the mantissa and shift of scale 0 / output_0_scale, divided by n * 2^k, halves up
+    onnxruntime: M = f32(scale 0 / f32(output_0_scale * n));
+      output_0 = clamp(rint(f32(f32(acc) * M)) + output_0_zero_point)"""
+
+_SOFTMAX = """\
+    d = (largest input_0 of the row) - input_0
+    fixed_point: e = rint(2^24 * exp(-scale 0 * d)), a table by d; N = round(2^16 / output_0_scale);
+      t = (sum of e in the row) << 16; q = (2 * e * N + t) / (2 * t), rounded down
+    onnxruntime, 8-bit codes: e = f32(exp(shift - scale 0 * d)) with
+      shift = max(0, f32(log(f32(FLT_MAX / length))) - 5); t = sum of e in order, each addition
+      rounded to float32; N = floor(f32(1 / output_0_scale)); q = rint(e * N / t) in float64
+    output_0 = clamp(q + output_0_zero_point)"""
+
+_NORMALIZED = """\
+    n values x per row: c = x - input_0_zero_point; d = n * c - sum(c); V = n * sum(c^2) - sum(c)^2
+    E = round(epsilon * n^2 / scale 0^2), at least 1
+    r = isqrt((V + E) * 4^k), k the largest with (V + E) * 4^k < 2^62
+    t = (d * 2^(k + 19) + (r >> 1)) / r, rounded down
+    output_0 = clamp(((t * G + B + 2^(g + 18)) >> (g + 19)) + output_0_zero_point)
+    G = rint(2^g * gamma / output_0_scale), B = rint(2^(g + 19) * beta / output_0_scale), g at most
+      23 and |G| at most 2^30"""
+
+_RESAMPLED = """\
+    nearest: codes are moved
+    linear: along each axis output position p reads positions l and l + 1 with weights d - w and w
+      (w / d is the exact fraction of the coordinate, or its nearest multiple of 1 / d where d would
+      exceed 2^b, b = (61 - bits of a code) / axes); output_0 = rint(sum(weights * (input_0 - zero
+      point)) / product of all d) + zero point"""
 
 _CONCAT = """\
     Inputs with the output's scale and zero point are copied; other codes are rescaled first:
@@ -74,7 +128,14 @@ _FORMULAS = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool"), _AVERAGE),
     **dict.fromkeys(("Add", "Sub"), f"{_SUM}\n\n{_FLOAT_PAIR}"),
     "Mul": f"{_MULTIPLIED}\n{_FLOAT_PAIR}",
+    "Div": f"{_DIVIDED}\n\n{_FLOAT_PAIR}",
+    "PRelu": _PARAMETRIC,
     "Concat": _CONCAT,
+    "Where": f"{_SELECTED}\n\n{_CONCAT}",
+    "Softmax": _SOFTMAX,
+    "ReduceMean": _MEAN,
+    "LayerNormalization": _NORMALIZED,
+    "Resize": _RESAMPLED,
     "MaxPool": _MAXIMUM,
 }
 

@@ -191,7 +191,7 @@ def open_with_program(
 
 def median_latencies_ms(
     models: Mapping[str, Path],
-    feeds: Mapping[str, Array],
+    feeds: Mapping[str, Mapping[str, Array]],
     *,
     rounds: int = 5,
     runs_per_round: int = 20,
@@ -204,7 +204,7 @@ def median_latencies_ms(
 
     Args:
         models: Model files by label.
-        feeds: One batch, fed to each.
+        feeds: One batch by label: the same for each, in the types its inputs have.
         rounds: How often each model has its turn.
         runs_per_round: Consecutive runs of one turn, after a quarter as many to warm up.
         threads: Threads within one operation; 0: all cores.
@@ -214,10 +214,10 @@ def median_latencies_ms(
         for label, path in models.items():
             session = open_session(path, threads=threads)
             for _ in range(runs_per_round // 4):
-                session.run(feeds)
+                session.run(feeds[label])
             for _ in range(runs_per_round):
                 start = time.perf_counter()
-                session.run(feeds)
+                session.run(feeds[label])
                 times[label].append((time.perf_counter() - start) * 1e3)
             del session
     return {label: statistics.median(values) for label, values in times.items()}

@@ -57,7 +57,7 @@ def look_up(table: IntegerArray, x: QuantParams) -> UnaryCodes:
     # Indexed by the code's bits: the signed codes' negative half comes last.
     index = np.dtype(f"u{x.dtype.itemsize}")
     table = np.roll(table, x.qmin)
-    return lambda q: table[q.view(index)]
+    return lambda q: np.asanyarray(table[q.view(index)])
 
 
 def requantize_codes(x: QuantParams, y: QuantParams) -> UnaryCodes:
@@ -86,7 +86,6 @@ def tabulate_pairs(function: PairedCodes, a: QuantParams, b: QuantParams) -> Pai
     def look_up_pair(a_q: IntegerArray, b_q: IntegerArray) -> IntegerArray:
         index: npt.NDArray[np.uint16] = a_q.view(np.uint8).astype(np.uint16)
         index <<= 8
-        codes: IntegerArray = table[index | b_q.view(np.uint8)]
-        return codes
+        return np.asanyarray(table[index | b_q.view(np.uint8)])
 
     return look_up_pair

@@ -7,6 +7,7 @@ scales are not either. This is what ``DequantizeLinear -> op -> QuantizeLinear``
 that are too wide to tabulate all pairs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,24 +38,33 @@ class Float32Integers:
     exponent: Int64Array
 
 
-def dequantize_in_integers(q: IntegerArray, params: QuantParams) -> Float32Integers:
-    """``f32((q - zero_point) * scale)``, per-tensor parameters."""
+def dequantizer_in_integers(params: QuantParams) -> Callable[[IntegerArray], Float32Integers]:
+    """``f32((q - zero_point) * scale)``, per-tensor parameters; what is returned holds no float."""
     scale_mantissa, scale_exponent = split_float32(params.scale)
-    difference = q.astype(np.int64) - int(params.zero_point)
-    return _rounded(difference * scale_mantissa, scale_exponent)
+    zero_point = int(params.zero_point)
+
+    def dequantize(q: IntegerArray) -> Float32Integers:
+        return _rounded((q.astype(np.int64) - zero_point) * scale_mantissa, scale_exponent)
+
+    return dequantize
 
 
-def quantize_in_integers(real: Float32Integers, params: QuantParams) -> IntegerArray:
-    """``saturate(rint(f32(real / scale)) + zero_point)``, per-tensor parameters."""
-    scale_mantissa, scale_exponent = split_float32(params.scale)
-    scaled = divide(real, Float32Integers(scale_mantissa, scale_exponent))
-    exponent = scaled.exponent
-    magnitude = shift_right_half_to_even(np.abs(scaled.mantissa), np.clip(-exponent, 0, 62))
-    # What reaches 2^17 saturates any code with or without more shifting.
-    magnitude = magnitude << np.clip(exponent, 0, _SIGNIFICAND_BITS)
-    code = np.where(scaled.mantissa < 0, -magnitude, magnitude) + int(params.zero_point)
-    codes: IntegerArray = np.clip(code, params.qmin, params.qmax).astype(params.dtype)
-    return codes
+def quantizer_in_integers(params: QuantParams) -> Callable[[Float32Integers], IntegerArray]:
+    """``saturate(rint(f32(real / scale)) + zero_point)``; what is returned holds no float."""
+    scale = Float32Integers(*split_float32(params.scale))
+    zero_point = int(params.zero_point)
+
+    def quantize(real: Float32Integers) -> IntegerArray:
+        scaled = divide(real, scale)
+        exponent = scaled.exponent
+        magnitude = shift_right_half_to_even(np.abs(scaled.mantissa), np.clip(-exponent, 0, 62))
+        # What reaches 2^17 saturates any code with or without more shifting.
+        magnitude = magnitude << np.clip(exponent, 0, _SIGNIFICAND_BITS)
+        code = np.where(scaled.mantissa < 0, -magnitude, magnitude) + zero_point
+        codes: IntegerArray = np.clip(code, params.qmin, params.qmax).astype(params.dtype)
+        return codes
+
+    return quantize
 
 
 def add(a: Float32Integers, b: Float32Integers) -> Float32Integers:

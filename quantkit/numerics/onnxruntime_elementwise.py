@@ -20,8 +20,8 @@ from quantkit.numerics.affine import FloatArray, IntegerArray, QuantParams
 from quantkit.numerics.code_table import PairedCodes, UnaryCodes, tabulate_pairs, tabulate_unary
 from quantkit.numerics.float32_in_integers import (
     Float32Integers,
-    dequantize_in_integers,
-    quantize_in_integers,
+    dequantizer_in_integers,
+    quantizer_in_integers,
 )
 
 Float32Array = npt.NDArray[np.float32]
@@ -55,7 +55,7 @@ def qlinear_add(a: QuantParams, b: QuantParams, y: QuantParams) -> PairedCodes:
     """``saturate(rint(fma(a, r_a, fma(b, r_b, z_y - fma(r_a, z_a, f32(r_b * z_b))))))``.
 
     ``r = f32(s / s_y)``; the subtraction rounds to float32. The sum is not symmetric: where ``a``
-    is broadcast along the innermost axis, onnxruntime swaps the operands. What reaches 2^31 becomes
+    has size 1 along the innermost axis, onnxruntime swaps the operands. What reaches 2^31 becomes
     the smallest code, see :func:`saturate_as_x86`.
     """
     a_then_b, b_then_a = _tabulate_addition(a, b, y), _tabulate_addition(b, a, y)
@@ -113,10 +113,11 @@ def pairwise_in_float32(
     y: QuantParams,
 ) -> PairedCodes:
     """``quantize(function(dequantize(a), dequantize(b)))``, each step rounded to float32."""
+    a_real, b_real = dequantizer_in_integers(a), dequantizer_in_integers(b)
+    quantize = quantizer_in_integers(y)
 
     def compute(a_q: IntegerArray, b_q: IntegerArray) -> IntegerArray:
-        real = function(dequantize_in_integers(a_q, a), dequantize_in_integers(b_q, b))
-        return quantize_in_integers(real, y)
+        return quantize(function(a_real(a_q), b_real(b_q)))
 
     return tabulate_pairs(compute, a, b)
 
@@ -165,11 +166,14 @@ def _tabulate_addition(a: QuantParams, b: QuantParams, y: QuantParams) -> Paired
 
 
 def _is_fixed_along_rows(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> bool:
-    """Whether ``a`` has size 1 along the last axis that has not size 1 in both."""
-    for a_size, b_size in zip_longest(reversed(a_shape), reversed(b_shape), fillvalue=1):
-        if max(a_size, b_size) > 1:
-            return a_size == 1
-    return False
+    """Whether ``a`` has size 1 along the axis where onnxruntime begins to broadcast.
+
+    Of the axes that both have it is the last one where not both have size 1; else the first of
+    them, or beside a tensor of no axes the other's last one.
+    """
+    shared = max(min(len(a_shape), len(b_shape)), 1)
+    pairs = list(zip_longest(reversed(a_shape), reversed(b_shape), fillvalue=1))[:shared]
+    return next((a_size == 1 for a_size, b_size in pairs if max(a_size, b_size) > 1), True)
 
 
 def _polynomial(square: Float32Array, coefficients: tuple[float, ...]) -> Float32Array:

@@ -21,7 +21,7 @@ from quantkit.ops.contract import OPS, Kernel, Lowering, Op, QuantRule, optional
 from quantkit.ops.depthwise import convolve_depthwise
 from quantkit.ops.parallel import cut, for_each, sum_bytes
 from quantkit.ops.weights import centered_weight, constant_operand, sum_requantizer
-from quantkit.ops.windows import node_windows, pad_codes, window_columns
+from quantkit.ops.windows import crop_same, node_windows, pad_codes, window_columns
 from quantkit.reference.conv import conv
 from quantkit.reference.windows import Windows
 
@@ -52,6 +52,7 @@ class Conv(Op):
         """Float convolution."""
         x, weight = real_input(inputs, 0), real_input(inputs, 1)
         bias = optional_input(inputs, 2)
+        x = crop_same(node, x, weight.shape[2:])
         windows = node_windows(node, x.shape[2:], weight.shape[2:])
         y = conv(
             x,
@@ -76,7 +77,7 @@ class Conv(Op):
         kernel_shape, zero_point = codes.shape[2:], int(x.zero_point)
 
         def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-            x_q = inputs[0]
+            x_q = crop_same(node, inputs[0], kernel_shape)
             windows = node_windows(node, x_q.shape[2:], kernel_shape)
             y_q = np.empty((len(x_q), outputs, *windows.output_shape), y.dtype)
             convolve(x_q, windows, zero_point, operand, requantize, y_q, lowering.threads)

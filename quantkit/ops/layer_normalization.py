@@ -23,6 +23,7 @@ onnxruntime 1.32 normalizes dequantized values: at most 1 code away.
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,7 @@ class LayerNormalization(Op):
         scale = lowering.array(_SCALE)
         assert scale is not None
         factor, offset, shift = _affine(scale, lowering.array(_BIAS), y)
-        relative_epsilon = node.number("epsilon", 1e-5) / float(x.scale) ** 2
+        relative_epsilon = Fraction(node.number("epsilon", 1e-5)) / Fraction(float(x.scale)) ** 2
         zero_point = int(x.zero_point)
         reach = max(x.qmax - zero_point, zero_point - x.qmin)
 

@@ -29,7 +29,7 @@ def flatten(x: Array, node: Node, _: Constants) -> Array:
     """ONNX Flatten: two axes, split at ``axis``."""
     axis = node.integer("axis", 1)
     axis = axis + x.ndim if axis < 0 else axis
-    return x.reshape(math.prod(x.shape[:axis]), -1)
+    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
 def reshape(x: Array, node: Node, constants: Constants) -> Array:
@@ -101,7 +101,7 @@ class Movement(Op):
             moved = self._moved(inputs[0], node, constants)
             present = [y for y, name in zip(moved, node.outputs, strict=True) if name]
             return tuple(
-                convert(np.ascontiguousarray(y))
+                convert(np.asanyarray(y, order="C"))
                 for y, convert in zip(present, converters, strict=True)
             )
 

@@ -7,7 +7,7 @@ independent and the arithmetic is exact: codes depend neither on the blocks nor 
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from typing import TypeVar
@@ -75,8 +75,21 @@ def for_each(work: Callable[[Block], None], blocks: Sequence[Block], threads: in
         for block in remaining:
             work(block)
 
-    others = [_pool().submit(take_blocks) for _ in range(min(threads, len(blocks)) - 1)]
-    take_blocks()
+    others: list[Future[None]] = []
+    try:
+        for _ in range(min(threads, len(blocks)) - 1):
+            others.append(_pool().submit(take_blocks))
+    except RuntimeError as error:
+        # Once the main thread has ended Python begins no others: the calling one does it all.
+        if "shutdown" not in str(error):
+            raise
+    try:
+        take_blocks()
+    except BaseException:
+        # Ctrl-C comes to the calling thread: nobody shall begin another block.
+        for _ in remaining:
+            pass
+        raise
     for other in others:
         # A thread that has not begun by now finds nothing left to do.
         if not other.cancel():

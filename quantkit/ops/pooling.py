@@ -18,6 +18,10 @@ windows, share of the unsaturated codes that differ, for ``z_y`` = 0, 128 and 13
 
 No other code differed. The kernels for NCHW and NHWC (``channels_last``) gave equal codes in every
 case, of QLinearAveragePool and of QLinearGlobalAveragePool.
+
+One unpadded window that covers the whole input is a global average to QLinearAveragePool (source:
+``contrib_ops/cpu/quantization/qlinear_pool.cc``), which then requantizes the integer sum instead of
+adding floats: other codes at ties, in one, two and three dimensions, whatever the strides.
 """
 
 import math
@@ -29,11 +33,11 @@ import numpy.typing as npt
 
 from quantkit.graph.program import Array, Node
 from quantkit.numerics.affine import IntegerArray
-from quantkit.numerics.code_table import requantize_codes
+from quantkit.numerics.code_table import UnaryCodes, requantize_codes
 from quantkit.numerics.requantizer import WindowAverage
 from quantkit.ops.contract import OPS, Kernel, Lowering, Op, QuantRule, real_input
 from quantkit.ops.weights import require_factor
-from quantkit.ops.windows import node_windows, pad_codes
+from quantkit.ops.windows import crop_same, node_windows, pad_codes
 from quantkit.reference.pooling import average_pool, global_average_pool, max_pool
 
 
@@ -52,6 +56,7 @@ class MaxPool(Op):
         """Float maximum."""
         x = real_input(inputs, 0)
         kernel_shape = node.integers("kernel_shape", ())
+        x = crop_same(node, x, kernel_shape)
         windows = node_windows(node, x.shape[2:], kernel_shape)
         y = max_pool(
             x,
@@ -65,19 +70,20 @@ class MaxPool(Op):
 
     def lower(self, lowering: Lowering) -> Kernel:
         """The maximum of the codes; the border never wins."""
-        node, x = lowering.node, lowering.params(0)
+        node, y = lowering.node, lowering.outputs[0]
         kernel_shape = node.integers("kernel_shape", ())
-        convert = requantize_codes(x, lowering.outputs[0])
+        convert = requantize_codes(lowering.params(0), y)
 
         def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-            x_q = inputs[0]
+            x_q = crop_same(node, inputs[0], kernel_shape)
             windows = node_windows(node, x_q.shape[2:], kernel_shape)
-            padded = pad_codes(x_q, windows, x.qmin)
+            # A window of border alone has the smallest code, of the output as in onnxruntime.
+            padded = pad_codes(convert(x_q), windows, y.qmin)
             first, *others = windows.taps()
             y_q = padded[first].copy()
             for tap in others:
                 np.maximum(y_q, padded[tap], out=y_q)
-            return (convert(y_q),)
+            return (y_q,)
 
         return kernel
 
@@ -102,6 +108,7 @@ class AveragePool(Op):
         """Float mean."""
         x = real_input(inputs, 0)
         kernel_shape = node.integers("kernel_shape", ())
+        x = crop_same(node, x, kernel_shape)
         windows = node_windows(node, x.shape[2:], kernel_shape)
         y = average_pool(
             x,
@@ -121,10 +128,14 @@ class AveragePool(Op):
         kernel_shape = node.integers("kernel_shape", ())
         include_pad = bool(node.integer("count_include_pad", 0))
         average = _window_average(lowering, _possible_counts(node, kernel_shape))
+        average_all = _global_average(lowering)
 
         def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-            x_q = inputs[0]
+            x_q = crop_same(node, inputs[0], kernel_shape)
             windows = node_windows(node, x_q.shape[2:], kernel_shape)
+            is_one = x_q.shape[2:] == inputs[0].shape[2:] == kernel_shape
+            if is_one and windows.padded_shape == kernel_shape:
+                return (average_all(x_q),)
             padded = pad_codes(x_q, windows, int(x.zero_point))
             taps = [padded[tap] for tap in windows.taps()]
             return (average(taps, windows.tap_counts(include_pad=include_pad)),)
@@ -143,21 +154,25 @@ class GlobalAveragePool(Op):
 
     def lower(self, lowering: Lowering) -> Kernel:
         """Sums of the codes, requantized by the channel's size."""
-        x = lowering.params(0)
-        require_factor(lowering.node, x)
-        average = lowering.arithmetic.average_requantizer(x, lowering.outputs[0])
-
-        def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-            x_q = inputs[0]
-            return (average(sums(x_q, tuple(range(2, x_q.ndim))), math.prod(x_q.shape[2:])),)
-
-        return kernel
+        require_factor(lowering.node, lowering.params(0))
+        average_all = _global_average(lowering)
+        return lambda inputs: (average_all(inputs[0]),)
 
 
 def sums(x_q: IntegerArray, axes: tuple[int, ...]) -> IntegerArray:
     """Sums over ``axes``, which are kept: int32 of 8-bit codes (2^23 of them fit), else int64."""
     wide = np.int32 if x_q.dtype.itemsize == 1 else np.int64
     return np.asarray(np.sum(x_q, axis=axes, dtype=wide, keepdims=True))
+
+
+def _global_average(lowering: Lowering) -> UnaryCodes:
+    """From codes (N, C, *spatial) to those of every channel's mean, (N, C, 1 ...)."""
+    average = lowering.arithmetic.average_requantizer(lowering.params(0), lowering.outputs[0])
+
+    def average_all(x_q: IntegerArray) -> IntegerArray:
+        return average(sums(x_q, tuple(range(2, x_q.ndim))), math.prod(x_q.shape[2:]))
+
+    return average_all
 
 
 def _window_average(lowering: Lowering, counts: Sequence[int]) -> WindowAverage:

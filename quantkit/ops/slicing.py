@@ -9,15 +9,22 @@ from quantkit.graph.program import Array, Node
 from quantkit.ops.contract import OPS
 from quantkit.ops.movement import Constants, Movement, optional, required
 
+_NO_END = (2**31 - 1, 2**63 - 1)
+
 
 def slice_values(x: Array, node: Node, constants: Constants) -> Array:
-    """ONNX Slice since opset 10; starts and ends beyond the axis are clamped, as Python does."""
+    """ONNX Slice since opset 10; starts and ends beyond the axis are clamped, as Python does.
+
+    Unlike in Python, a start before the first value means the first one backwards too; and so does
+    an end of the largest int32 or int64 mean all that there is, as in onnxruntime.
+    """
     starts, ends = required(node, constants, 0), required(node, constants, 1)
     axes = optional(constants, 2) or tuple(range(len(starts)))
     steps = optional(constants, 3) or (1,) * len(starts)
     index = [slice(None)] * x.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        index[axis] = slice(start, end, step)
+        start = max(start, -x.shape[axis])
+        index[axis] = slice(start, None if end in _NO_END else end, step)
     return x[tuple(index)]
 
 

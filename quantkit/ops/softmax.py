@@ -27,13 +27,16 @@ class Softmax(Op):
 
     def lower(self, lowering: Lowering) -> Kernel:
         """Softmax of rows of codes."""
-        node = lowering.node
+        node, y = lowering.node, lowering.outputs[0]
         rows = lowering.arithmetic.softmax(
-            lowering.params(0), lowering.outputs[0], strict_integer=lowering.strict_integer
+            lowering.params(0), y, strict_integer=lowering.strict_integer
         )
 
         def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
-            return (_along_rows(node, inputs[0], rows),)
+            x_q = inputs[0]
+            if x_q.size == 0:
+                return (np.empty(x_q.shape, y.dtype),)
+            return (_along_rows(node, x_q, rows),)
 
         return kernel
 
@@ -46,10 +49,10 @@ def _along_rows(
     """Apply ``function`` to rows: the op's axis last, or coerced to two axes (opset < 13)."""
     if node.version < _COERCING_OPSETS_END:
         axis = node.integer("axis", 1) % max(1, x.ndim)
-        rows = x.reshape(math.prod(x.shape[:axis]), -1)
+        rows = x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
         return function(rows).reshape(x.shape)
     axis = node.integer("axis", -1)
-    return np.ascontiguousarray(np.moveaxis(function(np.moveaxis(x, axis, -1)), -1, axis))
+    return np.asanyarray(np.moveaxis(function(np.moveaxis(x, axis, -1)), -1, axis), order="C")
 
 
 OPS.register("Softmax")(Softmax())

@@ -1,24 +1,32 @@
 """The windows of a Conv or pooling node: its attributes, ``auto_pad`` included, on one input."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
+from quantkit.errors import ShapeMismatchError
 from quantkit.graph.program import Node
 from quantkit.numerics.affine import IntegerArray
-from quantkit.reference.windows import Windows, make_windows
+from quantkit.reference.windows import Index, Windows, make_windows
+
+Number = TypeVar("Number", bound=np.generic)
+
+_SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
 def node_windows(node: Node, input_shape: Sequence[int], kernel_shape: Sequence[int]) -> Windows:
     """Lay the windows of a Conv, MaxPool or AveragePool over an input.
 
     ``auto_pad`` SAME pads so that ``output = ceil(input / stride)``; the odd cell goes to the end
-    (SAME_UPPER) or the beginning (SAME_LOWER).
+    (SAME_UPPER) or the beginning (SAME_LOWER). Of a pool the dilations do not count here, as in
+    onnxruntime 1.32 (``core/providers/cpu/nn/pool_attributes.h``), which refuses a dilated Conv.
 
     Args:
         node: Its attributes strides, pads, dilations, auto_pad and ceil_mode are read.
-        input_shape: Spatial sizes of the input.
+        input_shape: Spatial sizes of the input, what :func:`crop_same` leaves of it.
         kernel_shape: Taps per spatial axis.
 
     Raises:
@@ -27,22 +35,93 @@ def node_windows(node: Node, input_shape: Sequence[int], kernel_shape: Sequence[
     rank = len(input_shape)
     strides = node.integers("strides", (1,) * rank)
     dilations = node.integers("dilations", (1,) * rank)
-    pads = node.integers("pads", (0,) * (2 * rank))
     auto_pad = node.text("auto_pad", "NOTSET")
-    if auto_pad == "VALID":
-        pads = (0,) * (2 * rank)
-    elif auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        totals = [
-            max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-            for size, kernel, stride, dilation in zip(
-                input_shape, kernel_shape, strides, dilations, strict=True
-            )
-        ]
-        smaller = tuple(total // 2 for total in totals)
-        larger = tuple(total - half for total, half in zip(totals, smaller, strict=True))
-        pads = smaller + larger if auto_pad == "SAME_UPPER" else larger + smaller
+    if auto_pad in _SAME:
+        return _same_windows(node, input_shape, kernel_shape, strides, dilations)
+    pads = (0,) * (2 * rank)
+    if auto_pad != "VALID":
+        pads = node.integers("pads", pads)
     ceil_mode = bool(node.integer("ceil_mode", 0))
     return make_windows(input_shape, kernel_shape, strides, pads, dilations, ceil_mode=ceil_mode)
+
+
+def _same_windows(
+    node: Node,
+    input_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> Windows:
+    begins: list[int] = []
+    ends: list[int] = []
+    counts: list[int] = []
+    for size, kernel, stride, dilation in zip(
+        input_shape, kernel_shape, strides, dilations, strict=True
+    ):
+        extent, counted = (kernel - 1) * dilation + 1, _counted_extent(node, kernel, dilation)
+        last = (-(-size // stride) - 1) * stride
+        total = max(last + counted - size, 0)
+        smaller = total // 2
+        begins.append(smaller if node.text("auto_pad", "") == "SAME_UPPER" else total - smaller)
+        ends.append(total - begins[-1])
+        # Dilated windows reach further than what was padded for, and fewer fit.
+        room = last + counted - extent
+        is_up = room < 0 or node.integer("ceil_mode", 0)
+        counts.append((-(-room // stride) if is_up else room // stride) + 1)
+    if min(counts, default=1) < 1:
+        raise ShapeMismatchError(
+            f"{node.name}: no window of kernel {list(kernel_shape)} with dilations "
+            f"{list(dilations)} fits an input of {list(input_shape)} ({node.op_type}, auto_pad "
+            f"{node.text('auto_pad', '')})"
+        )
+    return Windows(
+        tuple(input_shape),
+        tuple(kernel_shape),
+        strides,
+        dilations,
+        tuple(begins),
+        tuple(ends),
+        tuple(counts),
+    )
+
+
+def _counted_extent(node: Node, kernel: int, dilation: int) -> int:
+    """What ``auto_pad`` SAME takes for the extent of a window."""
+    return (kernel - 1) * dilation + 1 if node.op_type == "Conv" else kernel
+
+
+def crop_same(
+    node: Node, x: npt.NDArray[Number], kernel_shape: Sequence[int]
+) -> npt.NDArray[Number]:
+    """``x`` from where the windows of ``auto_pad`` SAME begin that lie apart.
+
+    Where the last of ``ceil(input / stride)`` windows ends before the input does, fewer cells are
+    needed than there are: a negative padding. onnxruntime 1.32 then begins behind half of the
+    others (one of them less for a Conv), rounded down, for SAME_LOWER rounded down to less than
+    half. Found by comparing which cell each tap reads, sizes 1 to 13, in one to three dimensions.
+
+    Args:
+        node: Its attributes strides, dilations and auto_pad are read.
+        x: (N, C, *spatial).
+        kernel_shape: Taps per spatial axis.
+    """
+    auto_pad = node.text("auto_pad", "NOTSET")
+    if auto_pad not in _SAME:
+        return x
+    rank = len(kernel_shape)
+    strides = node.integers("strides", (1,) * rank)
+    dilations = node.integers("dilations", (1,) * rank)
+    kept = 1 if node.op_type == "Conv" else 0
+    begins: list[slice] = []
+    for size, kernel, stride, dilation in zip(
+        x.shape[2:], kernel_shape, strides, dilations, strict=True
+    ):
+        last = (-(-size // stride) - 1) * stride
+        surplus = size - last - _counted_extent(node, kernel, dilation) - kept
+        begin = surplus // 2 if auto_pad == "SAME_UPPER" else (surplus - 1) // 2
+        begins.append(slice(max(begin, 0), None))
+    index: Index = (..., *begins)
+    return x[index]
 
 
 def pad_codes(x_q: IntegerArray, windows: Windows, code: int) -> IntegerArray:

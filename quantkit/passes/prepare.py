@@ -20,6 +20,7 @@ from quantkit.graph.model_io import (
 )
 from quantkit.graph.program import Program
 from quantkit.passes.batch_norm_to_affine import batch_norm_to_affine
+from quantkit.passes.drop_unit_dilations import drop_unit_dilations
 from quantkit.passes.fold_batch_norm import fold_batch_norm
 from quantkit.passes.fold_constants import fold_constants, infer_shapes
 from quantkit.passes.fold_pad import fold_pad
@@ -32,12 +33,13 @@ from quantkit.passes.trained_statistics import TrainedStatistics, trained_statis
 
 # Raised whenever the prepared graph of an unchanged model changes: a calibration file then no
 # longer fits (its tensors may be gone).
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 
 PREPARE_PASSES: tuple[Pass, ...] = (
     lift_constants,
     fold_constants,
     remove_identity,
+    drop_unit_dilations,
     fold_pad,
     fold_batch_norm,
     batch_norm_to_affine,

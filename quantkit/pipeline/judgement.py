@@ -7,6 +7,7 @@ from quantkit.calibration.collector import Progress
 from quantkit.calibration.dataset import DataSource
 from quantkit.calibration.labels import read_labels
 from quantkit.calibration.preprocessing import Preprocessing
+from quantkit.evaluation.file_boundaries import real_samples
 from quantkit.evaluation.hardware import hardware_verdicts
 from quantkit.evaluation.samples import open_samples, stored_preprocessing
 from quantkit.evaluation.side_by_side import verify as verify_layers
@@ -61,6 +62,7 @@ def verify(
         default_samples=VERIFY_SAMPLES,
         strict=strict,
     )
+    dataset = real_samples(model, dataset)
     passes = 2 if hardware else 1
     found = verify_layers(
         Path(path),
@@ -95,6 +97,7 @@ def report(
     strict: bool = False,
     batch_size: int = 8,
     with_integer_session: bool = True,
+    fold_batch_norm: bool = False,
     progress: SectionProgress | None = None,
 ) -> Report:
     """Measure what quantization cost: accuracy, layer errors, causes, size and latency.
@@ -109,17 +112,19 @@ def report(
         strict: Refuse unreadable pictures instead of skipping them.
         batch_size: Samples per run.
         with_integer_session: Also run every sample through the integer session.
+        fold_batch_norm: As for ``verify``; onnxruntime runs the file as it is.
         progress: Told how far each section is.
 
     Raises:
         QuantkitError: Bad model, data or labels; see ``errors``.
     """
     reference = prepare(float_model)
-    model = read_qdq(quantized_model)
+    model = read_qdq(quantized_model, fold_batch_norm=fold_batch_norm)
     inputs, stored = reference.program.inputs, stored_preprocessing(model)
     dataset = open_samples(
         data, inputs, preprocessing, stored, num_samples=num_samples, strict=strict
     )
+    dataset = real_samples(model, dataset)
     classes = read_labels(dataset, labels) if labels is not None else dataset.labels
     made = make_report(
         Path(float_model),

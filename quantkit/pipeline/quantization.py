@@ -11,6 +11,7 @@ from quantkit.calibration.preprocessing import Preprocessing
 from quantkit.calibration.table import CalibrationTable, tool_version
 from quantkit.config import QuantConfig
 from quantkit.errors import ConfigError
+from quantkit.evaluation.file_boundaries import real_samples
 from quantkit.evaluation.layer_codes import record_samples
 from quantkit.evaluation.samples import open_samples, stored_preprocessing
 from quantkit.exporters.contract import EXPORTERS, SAMPLE_FORMATS, Samples
@@ -111,14 +112,24 @@ def quantize(
     return quantize_calibrated(prepared, table, config)
 
 
-def load_quantized(path: str | Path) -> QuantizedModel:
+def load_quantized(path: str | Path, *, fold_batch_norm: bool = False) -> QuantizedModel:
     """Read a quantized ONNX file of any tool.
+
+    Args:
+        path: The file.
+        fold_batch_norm: Fold BatchNormalization behind a quantized convolution into its weight
+            scales; onnxruntime computes such layers in floats.
 
     Raises:
         ModelError: The file cannot be read, or a Q/DQ node is malformed.
         UnsupportedModelError: The model is not quantized.
     """
-    return read_qdq(path)
+    model = read_qdq(path, fold_batch_norm=fold_batch_norm)
+    kept_float = model.plan.kept_float
+    if len(kept_float) == len(model.prepared.program.nodes):
+        name, reason = next(iter(kept_float.items()), ("the graph", "it has no node"))
+        logger.warning("%s has no integer node; the first, %r, stays float: %s", path, name, reason)
+    return model
 
 
 def export(
@@ -162,6 +173,7 @@ def export(
             dataset = open_samples(
                 data, inputs, preprocessing, stored, num_samples=count, strict=strict
             )
+            dataset = real_samples(model, dataset)
         samples = record_samples(model, dataset, count)
     elif data is not None or num_samples is not None or preprocessing is not None:
         raise ConfigError(

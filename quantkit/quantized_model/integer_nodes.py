@@ -6,6 +6,8 @@ it (``weight_bias_quantization.cc``): a bias to ``s_x * s_w``; a float weight of
 ConvTranspose or Gemm to int8 per tensor, where the bias is not quantized either.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from quantkit.errors import ModelError, ShapeMismatchError, UnsupportedOpError
@@ -30,18 +32,23 @@ _PASSED_THROUGH = frozenset(
 _QUANTIZED_WITH_FLOAT_WEIGHT = ("Conv", "ConvTranspose", "Gemm")
 
 
-def float_nodes(prepared: Prepared, found: Found) -> dict[str, str]:
+def float_nodes(
+    prepared: Prepared, found: Found, told: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Name of every node that stays float -> the reason.
 
     Args:
         prepared: The graph without its Q/DQ nodes.
         found: What was read; parameters of clamped values and codes of operands, float weights and
             float biases of integer nodes are added.
+        told: Nodes that the file says are float -> why it says so. Its reason replaces the one
+            found here, and codes are not passed on through such a node.
 
     Raises:
         ModelError: A weight or bias does not fit its node.
     """
-    _pass_params_through_movement(prepared.program, found.params)
+    told = told or {}
+    _pass_params_through_movement(prepared.program, found.params, told)
     passed = _pass_params_through_clamps(prepared, found.params)
     reasons: dict[str, str] = {}
     for node in prepared.program.nodes:
@@ -59,10 +66,12 @@ def float_nodes(prepared: Prepared, found: Found) -> dict[str, str]:
         )
         if reason is not None:
             reasons[node.name] = reason
-    return reasons
+    return {name: told.get(name, reason) for name, reason in reasons.items()}
 
 
-def _pass_params_through_movement(program: Program, params: dict[str, QuantParams]) -> None:
+def _pass_params_through_movement(
+    program: Program, params: dict[str, QuantParams], told: Mapping[str, str]
+) -> None:
     """``Conv -> Reshape -> Q`` and ``DQ -> Reshape -> Conv``: both sides have the same codes."""
     moving = [
         node
@@ -78,7 +87,8 @@ def _pass_params_through_movement(program: Program, params: dict[str, QuantParam
             params[source] = output
     for node in moving:
         given = params.get(node.inputs[0])
-        if given is not None and given.axis is None and node.inputs[0] not in program.constants:
+        is_passed_on = node.name not in told and node.inputs[0] not in program.constants
+        if given is not None and given.axis is None and is_passed_on:
             params.setdefault(node.outputs[0], given)
 
 
@@ -122,7 +132,10 @@ def _batch_norm_hint(node: Node, prepared: Prepared) -> str:
         return ""
     if readers[0].op_type != "BatchNormalization" or readers[0].domain != "":
         return ""
-    return f": {readers[0].name} (BatchNormalization) reads it; fold_batch_norm=True folds that"
+    return (
+        f": {readers[0].name} (BatchNormalization) reads it; fold that with --fold-batch-norm "
+        "(fold_batch_norm=True)"
+    )
 
 
 def _weight_refusal(node: Node, prepared: Prepared, found: Found) -> str | None:

@@ -95,7 +95,7 @@ def _take_out(model: ir.Model, dequantize: ir.Node, found: Found) -> None:
         real = real_constant(dequantize, array)
         value = add_constant(model.graph, _real_name(codes), real)
         found.unfit[str(value.name)] = why
-        bypass(dequantize, value)
+        _read_instead(dequantize, value)
         return
     if array is not None:
         tensor = constant_codes(dequantize, array, read_params(dequantize))
@@ -122,7 +122,7 @@ def _take_out(model: ir.Model, dequantize: ir.Node, found: Found) -> None:
     value = add_constant(model.graph, _real_name(codes), tensor.dequantize())
     found.constants[str(value.name)] = tensor
     found.params[str(value.name)] = tensor.params
-    bypass(dequantize, value)
+    _read_instead(dequantize, value)
 
 
 def _real_name(codes: ir.Value) -> str:
@@ -151,6 +151,9 @@ def _name_pair(
     """Cases 3 and 4 for one Q/DQ pair."""
     assert dequantize.inputs[0] is not None
     codes = str(dequantize.inputs[0].name)
+    if source.type is None:
+        # Behind onnxruntime's own ops shape inference knows nothing; what is quantized is float.
+        source.type = ir.TensorType(ir.DataType.FLOAT)
     quantize_node = dequantize.inputs[0].producer()
     readers = {use.node for use in source.uses()}
     others = any(reader is not quantize_node for reader in readers) or source.is_graph_output()
@@ -165,7 +168,7 @@ def _name_pair(
         # A graph output's name goes to the source; it may have been met under its own before.
         found.params.pop(source.name, None)
         found.code_tensors.pop(source.name, None)
-        bypass(dequantize, source)
+        _read_instead(dequantize, source)
         found.params[source.name] = params
         found.code_tensors[source.name] = codes
         return
@@ -183,6 +186,13 @@ def _name_pair(
         found.joined[str(identity.name)] = (
             "onnxruntime joins the two Q/DQ pairs around it to one of a third scale, where it may"
         )
+
+
+def _read_instead(dequantize: ir.Node, value: ir.Value) -> None:
+    """Whoever reads the real values reads ``value``; an Identity may stay for a graph output."""
+    for use in tuple(dequantize.outputs[0].uses()):
+        use.node.replace_input_with(use.idx, value)
+    bypass(dequantize, value)
 
 
 def _quantizes_alike(reader: ir.Node, params: QuantParams) -> bool:

@@ -28,7 +28,8 @@ from quantkit.graph.model_io import (
     raise_opset,
     read_metadata,
 )
-from quantkit.graph.surgery import bypass, constant_array
+from quantkit.graph.surgery import add_constant, bypass, constant_array
+from quantkit.ops.contract import OPS
 from quantkit.passes.fold_constants import fold_constants, infer_shapes
 from quantkit.passes.fold_pad import fold_pad
 from quantkit.passes.lift_constants import lift_constants
@@ -40,6 +41,7 @@ from quantkit.quantized_model.constants import accumulator_max
 from quantkit.quantized_model.folded_batch_norm import fold_into_scales
 from quantkit.quantized_model.integer_nodes import float_nodes
 from quantkit.quantized_model.model import QuantizedModel, node_bound, weight_and_bias
+from quantkit.quantized_model.not_quantized import why_not_quantized
 from quantkit.quantized_model.qdq_pairs import Found, take_out_pairs
 from quantkit.quantized_model.qdq_params import check_node, is_dequantize, is_quantize
 from quantkit.quantized_model.qoperator_rewrite import rewrite_qoperator
@@ -77,14 +79,12 @@ def read_qdq(path: str | Path, *, fold_batch_norm: bool = False) -> QuantizedMod
     in_file = {output.name for node in model.graph for output in node.outputs}
     found = Found(kept_float=rewrite_qoperator(model))
     if not any(is_quantize(node) or is_dequantize(node) for node in model.graph):
-        raise UnsupportedModelError(
-            f"{str(path)!r} is not quantized: it has no QuantizeLinear or DequantizeLinear node; "
-            "`quantkit quantize` makes a quantized model of it"
-        )
+        raise UnsupportedModelError(f"{str(path)!r} {why_not_quantized(model)}")
     infer_shapes(model)
     boundaries = make_boundaries_real(model)
     take_out_pairs(model, found)
     _take_out_barriers(model, found)
+    _part_float_biases(model.graph, found)
     common.RemoveUnusedNodesPass()(model)
     not_comparable = dict(found.joined)
     if fold_batch_norm:
@@ -126,6 +126,20 @@ def _take_out_barriers(model: ir.Model, found: Found) -> None:
             bypass(node, node.inputs[0])
 
 
+def _part_float_biases(graph: ir.Graph, found: Found) -> None:
+    """A float bias that has other readers is copied: every node quantizes it at its own scale."""
+    for node in graph:
+        rule = OPS[node.op_type].rule if node.domain == "" and node.op_type in OPS else None
+        if rule is None or rule.bias is None or rule.bias >= len(node.inputs):
+            continue
+        value = node.inputs[rule.bias]
+        array = constant_array(value)
+        if value is None or array is None or len(value.uses()) == 1:
+            continue
+        if value.name not in found.constants and value.name not in found.unfit:
+            node.replace_input_with(rule.bias, add_constant(graph, f"{node.name}.bias", array))
+
+
 def _quantized_model(
     prepared: Prepared,
     found: Found,
@@ -135,10 +149,8 @@ def _quantized_model(
 ) -> QuantizedModel:
     """Decide which nodes are integer and keep what belongs to them."""
     program = prepared.program
-    kept_float = float_nodes(prepared, found)
-    # A file of quantkit's own says why.
-    told = _stored_reasons(metadata)
-    kept_float = {name: told.get(name, reason) for name, reason in kept_float.items()}
+    # A file of quantkit's own says which nodes are float, and why.
+    kept_float = float_nodes(prepared, found, _stored_reasons(metadata))
     integer = [node for node in program.nodes if node.name not in kept_float]
     codes = {
         name
@@ -146,7 +158,9 @@ def _quantized_model(
         for name in (*data_values(node, program.constants), *weight_and_bias(node))
     }
     constants = {name: found.constants[name] for name in found.constants if name in codes}
-    values = {name for node in program.nodes for name in (*node.inputs, *node.outputs)}
+    # Graphs that nodes hold read values of this one too.
+    every_node = tuple(prepared.model.graph.all_nodes())
+    values = {str(v.name) for node in every_node for v in (*node.inputs, *node.outputs) if v}
     params = {name: found.params[name] for name in found.params if name in values}
     plan = QuantPlan(params, kept_float)
     bounds: dict[str, int] = {}

@@ -44,7 +44,8 @@ from quantkit.quantized_model.qoperator_params import (
 )
 
 RUN_TIME_SCALE = "its scale is known only at run time (dynamic quantization)"
-_RUN_TIME_OPS = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
+RUN_TIME_OPS = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
+"""They choose the scale of their input when they run."""
 # They say how codes lie, which opset is meant, or (alpha) need a look; all others are copied.
 _LEFT_OUT = frozenset({"alpha", "channels_last", "opset"})
 _LAST_AXIS_OPSET = 13
@@ -97,7 +98,7 @@ def rewrite_qoperator(model: ir.Model) -> dict[str, str]:
 
 def _scale_comes_late(node: ir.Node) -> bool:
     sources = [value.producer() for value in node.inputs if value is not None]
-    return any(other is not None and other.op_type in _RUN_TIME_OPS for other in (node, *sources))
+    return any(other is not None and other.op_type in RUN_TIME_OPS for other in (node, *sources))
 
 
 def _fed_codes(graph: ir.Graph) -> Known:
@@ -106,7 +107,8 @@ def _fed_codes(graph: ir.Graph) -> Known:
     for value in (*graph.inputs, *graph.initializers.values()):
         if value.dtype in _CODE_TYPES and any(_moves(use.node, use.idx) for use in value.uses()):
             params = _params_downstream(value)
-            if params is not None:
+            # A constant with a scale per channel is left as it is: an op may move its channels.
+            if params is not None and array_of(params.scale).size == 1:
                 known[value] = params
     return known
 

@@ -159,15 +159,20 @@ def _shape(shape: tuple[Dimension, ...]) -> str:
 
 def _layer_groups(session: IntegerSession, model: QuantizedModel) -> dict[str, str]:
     """Layer -> the value it is judged by: its output, or that of the clamp it absorbs."""
+    # In other tools' files a clamp may be float behind an integer node; it is judged by itself.
+    absorbers = {
+        clamp: absorber
+        for clamp, absorber in model.prepared.clamps.items()
+        if clamp not in model.plan.kept_float or absorber in model.plan.kept_float
+    }
     groups = {
         step.node.name: step.node.outputs[0]
         for step in session.steps
-        if step.node.name not in model.prepared.clamps
+        if step.node.name not in absorbers
     }
     for step in session.steps:
-        absorber = model.prepared.clamps.get(step.node.name)
-        if absorber is not None:
-            groups[absorber] = step.node.outputs[0]
+        if step.node.name in absorbers:
+            groups[absorbers[step.node.name]] = step.node.outputs[0]
     return groups
 
 

@@ -15,6 +15,7 @@ from quantkit.calibration.dataset import Dataset
 from quantkit.calibration.table import tool_version
 from quantkit.evaluation.accuracy import EngineScores, evaluate
 from quantkit.evaluation.engines import Engine, integer_engine, onnxruntime_engine
+from quantkit.evaluation.file_boundaries import file_inputs
 from quantkit.evaluation.integer_share import measured_mac_percent
 from quantkit.evaluation.samples import evenly_spaced
 from quantkit.graph.ort_session import median_latencies_ms, onnxruntime_version
@@ -151,7 +152,7 @@ def make_report(
         )
     engines: list[Engine] = [
         onnxruntime_engine(FLOAT_LABEL, float_path),
-        onnxruntime_engine(INT8_LABEL, quantized_path),
+        onnxruntime_engine(INT8_LABEL, quantized_path, model=model),
     ]
     if with_integer_session:
         engines.append(integer_engine(INTEGER_LABEL, model))
@@ -163,9 +164,10 @@ def make_report(
         logger.warning("labels are not used: the first output holds no score per class")
     few = evenly_spaced(dataset, LAYER_SAMPLES)
     errors = compare_layers(reference, model, few, _section(progress, "layers"))
+    feeds = next(iter(batches(few, 1))).arrays
     latencies = median_latencies_ms(
         {FLOAT_LABEL: float_path, INT8_LABEL: quantized_path},
-        next(iter(batches(few, 1))).arrays,
+        {FLOAT_LABEL: feeds, INT8_LABEL: file_inputs(model, feeds)},
     )
     sizes = {FLOAT_LABEL: model_bytes(float_path), INT8_LABEL: model_bytes(quantized_path)}
     return Report(

@@ -111,6 +111,24 @@ def test_a_real_process_has_the_same_manners(workbench: Path) -> None:
     assert "is not an ONNX model, or is truncated" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+@pytest.mark.parametrize(("chosen", "most"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "3"}, 3)])
+def test_blas_has_one_thread_unless_told_otherwise(chosen: dict[str, str], most: int) -> None:
+    program = """
+import os
+from quantkit_cli.app import main
+main(["--version"])
+import numpy
+numpy.ones((600, 600)) @ numpy.ones((600, 600))
+print(len(os.listdir("/proc/self/task")))
+"""
+    kept = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=kept | chosen
+    )
+    assert int(done.stdout.split()[-1]) <= most
+
+
 def test_an_ascii_terminal_shows_what_it_can(workbench: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bücher"
     folder.mkdir()

@@ -74,6 +74,7 @@ def test_verify_json(workbench: Path, capsys: pytest.CaptureFixture[str]) -> Non
             "tie_mismatches",
             "near_tie_mismatches",
             "exact_mismatches",
+            "unexplained",
             "largest_from_exact",
         }
 

@@ -59,7 +59,8 @@ def write_qdq(path: Path, node: str, *, a: float, w: float, y: float) -> Path:
 
 def write_text(path: Path, text: str, constants: Mapping[str, Array] | None = None) -> Path:
     """A graph as ONNX text; integer graph inputs become random constants."""
-    model = ir.from_onnx_text(f'<ir_version: 8, opset_import: ["": 17]>\nnetwork {text}')
+    domains = '"": 17, "com.microsoft": 1'
+    model = ir.from_onnx_text(f"<ir_version: 8, opset_import: [{domains}]>\nnetwork {text}")
     rng = np.random.default_rng(0)
     for value in tuple(model.graph.inputs):
         name, dtype = str(value.name), value.dtype

@@ -84,3 +84,38 @@ def test_indices_are_compared_too(tmp_path: Path) -> None:
     assert found.passed
     (_, layer) = found.layers
     assert (layer.op_type, layer.isolated.total, layer.isolated.mismatches) == ("ArgMax", 16, 0)
+
+
+EQUAL_PAIRS = """(float[N,8] x, int8[5,8] wq, int32[5] bq) => (float[N,5] y)
+<float sx={0.02}, uint8 zx={120}, float sw={0.01}, int8 zw={0}, float sb={0.0002}, int32 zb={0},
+ float sy={0.03}, uint8 zy={111}, float st={0.06}> {
+ q = QuantizeLinear(x, sx, zx)
+ d = DequantizeLinear(q, sx, zx)
+ w = DequantizeLinear(wq, sw, zw)
+ b = DequantizeLinear(bq, sb, zb)
+ [gemm] g = Gemm<transB = 1>(d, w, b)
+ q1 = QuantizeLinear(g, sy, zy)
+ d1 = DequantizeLinear(q1, sy, zy)
+ q2 = QuantizeLinear(g, sy, zy)
+ d2 = DequantizeLinear(q2, sy, zy)
+ q3 = QuantizeLinear(g, sy, zy)
+ d3 = DequantizeLinear(q3, sy, zy)
+ [sum] s = Add(d1, d2)
+ qs = QuantizeLinear(s, st, zy)
+ ds = DequantizeLinear(qs, st, zy)
+ [last] t = Add(ds, d3)
+ qt = QuantizeLinear(t, st, zy)
+ y = DequantizeLinear(qt, st, zy)
+}"""
+
+
+def test_equal_pairs_of_one_value_are_one(tmp_path: Path) -> None:
+    """onnxruntime merges them and fuses the Gemm; not where the codes of one are an output."""
+    path = write_text(tmp_path / "pairs.onnx", EQUAL_PAIRS)
+    assert "QGemm" in [node.op_type for node in optimized_program(path).nodes]
+    data = np.random.default_rng(1).normal(size=(64, 8)).astype(np.float32)
+    found = quantkit.verify(path, data)
+    assert found.passed
+    names = ["gemm", "sum", "last"]
+    assert [(layer.node, layer.remark) for layer in found.layers] == [(name, "") for name in names]
+    assert sum(layer.isolated.mismatches for layer in found.layers) == found.differing_outputs == 0

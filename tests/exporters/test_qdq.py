@@ -238,6 +238,22 @@ def test_a_dilated_average_is_right_in_onnxruntime() -> None:
     )
 
 
+def test_movement_that_the_planner_keeps_float_stays_float(tmp_path: Path) -> None:
+    """The file says which nodes are float: codes could be passed on through the MaxPool."""
+    network = Network(
+        """(float[N,3,8,8] x, float[4,3,3,3] w) => (float[N,4,6,6] y, float[N,3,4,4] z) {
+          y = Conv(x, w)
+          [pool] z = MaxPool<kernel_shape = [2,2], strides = [2,2]>(x)
+        }""",
+        (3, 8, 8),
+    )
+    model, _ = quantized(network)
+    assert set(model.plan.kept_float) == {"pool"}
+    back = check_read_back(model, qdq_graph(model), tmp_path)
+    assert dict(back.plan.kept_float) == dict(model.plan.kept_float)
+    check_equals_onnxruntime(back, qdq_graph(model), network.feeds(2))
+
+
 def test_registered_writer_writes_a_whole_file(tmp_path: Path) -> None:
     assert EXPORTERS["qdq"] is write_qdq
     model = quantized_network("mobile")

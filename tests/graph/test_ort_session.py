@@ -98,9 +98,8 @@ def test_a_model_too_large_for_its_bytes(tmp_path: Path, monkeypatch: pytest.Mon
 def test_latencies(tmp_path: Path) -> None:
     save_model(conv_bn_relu6(), tmp_path / "a.onnx")
     models = {"a": tmp_path / "a.onnx", "b": tmp_path / "a.onnx"}
-    medians = median_latencies_ms(
-        models, {"x": normal(1, 3, 8, 8)}, rounds=2, runs_per_round=1, threads=1
-    )
+    feeds = {name: {"x": normal(1, 3, 8, 8)} for name in models}
+    medians = median_latencies_ms(models, feeds, rounds=2, runs_per_round=1, threads=1)
     assert set(medians) == {"a", "b"}
     assert all(value > 0 for value in medians.values())
 

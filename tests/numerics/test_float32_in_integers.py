@@ -13,8 +13,8 @@ from quantkit.numerics import float32_in_integers
 from quantkit.numerics.affine import dequantize, per_tensor, quantize
 from quantkit.numerics.float32_in_integers import (
     Float32Integers,
-    dequantize_in_integers,
-    quantize_in_integers,
+    dequantizer_in_integers,
+    quantizer_in_integers,
 )
 from quantkit.numerics.float32_requantize import split_float32
 
@@ -82,17 +82,17 @@ def test_codes_there_and_back(dtype: npt.DTypeLike, scale: float) -> None:
     info = np.iinfo(np.dtype(dtype))
     codes = np.arange(int(info.min), int(info.max) + 1).astype(dtype)
     x = per_tensor(scale, int(info.max) - 3, dtype)
-    real = dequantize_in_integers(codes, x)
+    real = dequantizer_in_integers(x)(codes)
     np.testing.assert_array_equal(in_floats(real), dequantize(codes, x))
-    np.testing.assert_array_equal(quantize_in_integers(real, x), codes)
+    np.testing.assert_array_equal(quantizer_in_integers(x)(real), codes)
     for factor in (0.5, 2.0, 1.37, 1e-9, 1e9):
         y = per_tensor(scale * factor, 5, dtype)
         expected = quantize(dequantize(codes, x), y)
-        np.testing.assert_array_equal(quantize_in_integers(real, y), expected)
+        np.testing.assert_array_equal(quantizer_in_integers(y)(real), expected)
 
 
 def test_quotients_by_zero_saturate() -> None:
     y = per_tensor(1.0, 0, np.int16)
     zero = in_integers(np.zeros(3, np.float32))
     quotient = float32_in_integers.divide(in_integers(np.array([2.0, -2.0, 0.0], np.float32)), zero)
-    assert quantize_in_integers(quotient, y).tolist() == [32767, -32768, -32768]
+    assert quantizer_in_integers(y)(quotient).tolist() == [32767, -32768, -32768]

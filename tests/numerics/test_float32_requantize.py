@@ -27,11 +27,10 @@ def float32_of(value: Fraction) -> Fraction:
     """The nearest number with 24 significant bits, half to even, in exact rationals."""
     if value == 0:
         return value
-    unit = Fraction(1)
-    while abs(value) / unit >= 2**24:
-        unit *= 2
-    while abs(value) / unit < 2**23:
-        unit /= 2
+    exponent = abs(value.numerator).bit_length() - value.denominator.bit_length()
+    if Fraction(2) ** exponent > abs(value):
+        exponent -= 1
+    unit = Fraction(2) ** (exponent - 23)
     return round(value / unit) * unit
 
 

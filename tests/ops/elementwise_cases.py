@@ -148,6 +148,11 @@ def where_cases() -> list[Case]:
         out = (middle_params(0.027, dtype),)
         name = f"{np.dtype(dtype)}-{condition}"
         cases.append(Case(name, make_node("Where", 3, {}), inputs, out, data, "QLinearWhere"))
+    # Every other code lies halfway between two of the output's.
+    tied: tuple[Input, ...] = (rng.random((4, 50)) < 0.5, *_several(rng, np.uint8, (0.01, 0.03)))
+    data = (random_codes(rng, (4, 50)), random_codes(rng, (4, 50)))
+    out = (middle_params(0.02),)
+    cases.append(Case("ties", make_node("Where", 3, {}), tied, out, data, "QLinearWhere"))
     constant = QuantizedTensor(random_codes(rng, (1,)), random_params(rng, scale=0.03))
     chosen, x, y = rng.random((4, 50)) < 0.5, random_params(rng), middle_params(0.03)
     data = (random_codes(rng, (4, 50)),)

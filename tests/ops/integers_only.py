@@ -1,7 +1,8 @@
 """An array that refuses floats: as input, output or temporary of whatever touches it.
 
-A guarded array passes its type on to results and views. Two ways around it are closed apart:
-arrays that a kernel makes with ``np.empty`` and the like (:func:`guarded_allocations`), and arrays
+A guarded array passes its type on to results and views; what would be a scalar stays an array
+without axes. Two ways around it are closed apart: arrays that a kernel makes with ``np.empty`` and
+the like, or that ``np.asarray`` would make plain ones (:func:`guarded_allocations`), and arrays
 that it holds, such as tables (:func:`held_arrays`).
 """
 
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.ma  # NumPy loads it on first use, and makes floats then.
 import numpy.typing as npt
 import pytest
 
@@ -55,9 +57,9 @@ def guard(codes: npt.NDArray[Any]) -> IntegersOnly:
 def guard_all(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(guard_all(item) for item in value)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         _refuse(value.dtype)
-        return value.view(IntegersOnly)
+        return _as_array(value).view(IntegersOnly)
     _refuse_operand(value)
     return value
 
@@ -90,12 +92,16 @@ def _refuse(dtype: np.dtype[Any]) -> None:
         raise AssertionError(f"a float array of dtype {dtype}")
 
 
-ALLOCATORS = ("empty", "zeros", "ones", "full", "empty_like", "zeros_like", "full_like", "arange")
+ALLOCATORS = (
+    *("empty", "zeros", "ones", "full", "empty_like", "zeros_like", "full_like", "arange"),
+    *("array", "asarray", "asanyarray", "ascontiguousarray"),
+)
+_as_array = np.asanyarray
 
 
 @contextmanager
 def guarded_allocations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """While active, NumPy's allocating functions return guarded arrays."""
+    """While active, NumPy's functions that make arrays return guarded ones."""
 
     def guarded(allocate: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *arguments, **options: guard_all(allocate(*arguments, **options))

@@ -12,20 +12,10 @@ import numpy.typing as npt
 
 from quantkit.numerics.affine import IntegerArray, QuantizedTensor, QuantParams
 from tests.numerics import gemmlowp
+from tests.numerics.test_float32_requantize import float32_of
 from tests.ops.case import Case, Input
 
 Integers = npt.NDArray[np.object_]
-
-
-def float32_of(value: Fraction) -> Fraction:
-    """The nearest number with 24 significant bits, half to even, in exact rationals."""
-    if value == 0:
-        return value
-    exponent = abs(value.numerator).bit_length() - value.denominator.bit_length()
-    if Fraction(2) ** exponent > abs(value):
-        exponent -= 1
-    unit = Fraction(2) ** (exponent - 23)
-    return round(value / unit) * unit
 
 
 def wrapped(value: int, bits: int) -> int:

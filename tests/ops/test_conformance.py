@@ -46,6 +46,7 @@ FIXED_POINT_SHARE = {
     "Selu": 0.03,
     "Softmax": 0.40,
     "Sub": 0.30,
+    "Where": 0.40,
 }
 FLOAT_FORM_SHARE = {
     "Add": 0.30,
@@ -66,6 +67,7 @@ FLOAT_FORM_SHARE = {
     "Selu": 0.03,
     "Softmax": 0.60,
     "Sub": 0.30,
+    "Where": 0.40,
 }
 USUAL_SHARE = 0.01
 # Of codes that differ by one from those of a float op between DequantizeLinear and QuantizeLinear:
@@ -167,6 +169,11 @@ def test_the_guard_sees_floats() -> None:
         lambda: np.matmul(codes, np.ones((3, 2), np.float32)),
         lambda: np.einsum("ij,ij->i", codes, np.ones((2, 3))),
         lambda: np.copyto(codes, np.ones((2, 3)), casting="unsafe"),
+        lambda: codes / 2,
+        lambda: codes.max() / 2,
+        lambda: np.frexp(codes),
+        lambda: np.ldexp(codes, 3),
+        lambda: np.array([0.5]) * codes,
     ):
         with pytest.raises(AssertionError, match="float"):
             trick()
@@ -179,6 +186,11 @@ def test_the_guard_sees_allocations_and_tables(monkeypatch: pytest.MonkeyPatch) 
         pytest.raises(AssertionError, match="a float array of dtype float64"),
     ):
         np.zeros(3)
+    codes = guard(np.arange(6, dtype=np.uint8))
+    with guarded_allocations(monkeypatch):
+        for plain in (np.asarray, np.ascontiguousarray, np.array):
+            with pytest.raises(AssertionError, match="float"):
+                plain(codes) / 2
     case = next(case for case in ALL_CASES if repr(case) == "Conv-3x3")
     default = OPS["Conv"].lower(case.lowering())
     assert "f" in {array.dtype.kind for array in held_arrays(default)}

@@ -1,7 +1,8 @@
 import subprocess
 import sys
 from dataclasses import replace
-from threading import Barrier, get_ident
+from threading import Barrier, Event, get_ident
+from time import sleep
 
 import numpy as np
 import pytest
@@ -82,6 +83,26 @@ def test_errors_of_other_threads_are_raised() -> None:
         for_each(work, [0, 1], threads=2)
 
 
+def test_nobody_begins_a_block_after_an_interruption() -> None:
+    begun, interrupted = Barrier(2), Event()
+    taken: list[int] = []
+
+    def work(block: int) -> None:
+        taken.append(block)
+        begun.wait(timeout=10)
+        if get_ident() == caller:
+            interrupted.set()
+            raise KeyboardInterrupt
+        interrupted.wait(timeout=10)
+        sleep(0.1)
+
+    caller = get_ident()
+    with pytest.raises(KeyboardInterrupt):
+        for_each(work, list(range(100)), threads=2)
+    sleep(0.3)
+    assert sorted(taken) == [0, 1]
+
+
 def test_a_forked_process_has_threads_of_its_own() -> None:
     program = """
 import os
@@ -100,6 +121,26 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_thread_that_outlives_the_main_one_works_alone() -> None:
+    program = """
+import threading
+from quantkit.ops.parallel import for_each
+
+def late():
+    threading.main_thread().join()
+    taken = []
+    for_each(taken.append, list(range(100)), threads=2)
+    print(sorted(taken) == list(range(100)))
+
+for_each(print, [], threads=2)
+threading.Thread(target=late).start()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 @pytest.mark.parametrize("strict_integer", [False, True])

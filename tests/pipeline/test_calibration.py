@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from quantkit import bundled
+from quantkit.calibration import executors
 from quantkit.calibration.executors import dask_cluster, local_processes
 from quantkit.calibration.table import CalibrationTable
 from quantkit.errors import (
@@ -192,7 +193,8 @@ def test_workers_need_files(folder: Path) -> None:
         pass
 
 
-def test_nobody_answers() -> None:
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "_SECONDS_TO_CONNECT", 1)
     with (
         pytest.raises(ConfigError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
         dask_cluster("tcp://127.0.0.1:9"),

@@ -26,7 +26,8 @@ def test_by_default_both_are_float_and_the_reason_says_how_to_fold(tmp_path: Pat
     path = write(tmp_path, BATCH_NORM)
     model = QuantizedModel.from_qdq(path)
     assert set(model.plan.kept_float) == {"conv", "bn"}
-    assert "bn (BatchNormalization) reads it; fold_batch_norm=True" in model.plan.kept_float["conv"]
+    hint = "bn (BatchNormalization) reads it; fold that with --fold-batch-norm (fold_batch_norm"
+    assert hint in model.plan.kept_float["conv"]
     assert not model.not_comparable
     feeds = random_feeds(model.prepared.model, SHAPE, 3, seed=0)
     check_equals_onnxruntime(model, path, feeds)

@@ -45,8 +45,12 @@ def quantized_by_onnxruntime(
         str(source),
         str(path),
         Samples([network.feeds(1, seed=seed) for seed in range(4)]),
-        quant_format=QuantFormat.QDQ,
-        **{"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, **options},
+        **{
+            "quant_format": QuantFormat.QDQ,
+            "activation_type": QuantType.QUInt8,
+            "weight_type": QuantType.QInt8,
+            **options,
+        },
     )
     return path
 

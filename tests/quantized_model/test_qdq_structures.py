@@ -7,14 +7,15 @@ import onnx_ir as ir
 import pytest
 
 from quantkit.errors import ModelError, UnsupportedModelError
+from quantkit.exporters.qdq import qdq_graph
 from quantkit.graph.ort_session import open_session, optimized_program
 from quantkit.integer_session import open_integer_session
 from quantkit.numerics.affine import dequantize
 from quantkit.quantized_model.model import QuantizedModel
 from quantkit.quantized_model.qdq_reader import read_qdq
 from tests.quantized_model.checks import check_equals_onnxruntime
-from tests.quantized_model.qdq_texts import SHAPE, check, write
-from tests.small_networks import random_feeds
+from tests.quantized_model.qdq_texts import NODES, SHAPE, check, write
+from tests.small_networks import onnxruntime_outputs, random_feeds
 
 TRANSPOSED = "int8[3,2,1,1] w_quantized = {10, -20, 127, -127, 64, 3}"
 FLOAT_WEIGHT = "float[2,3,1,1] w = {0.2, -0.4, 2.0, -1.27, 0.6, 0.03}"
@@ -186,6 +187,60 @@ def test_every_later_opset(opset: int, tmp_path: Path) -> None:
     model = read_qdq(path := write(tmp_path, {}, opset=opset))
     assert not model.plan.kept_float
     check_equals_onnxruntime(model, path, random_feeds(model.prepared.model, SHAPE, 3, seed=0))
+
+
+def test_a_float_bias_of_two_convolutions_has_two_scales(tmp_path: Path) -> None:
+    """onnxruntime quantizes it for each of them."""
+    path = write(
+        tmp_path,
+        {
+            "w": "int8[3,3,1,1] w_quantized = {10, -20, 127, -127, 64, 3, 5, 6, -7}",
+            "ws": "float ws = {0.02}",
+            "wz": "int8 wz = {0}",
+            "wd": "wd = DequantizeLinear(w_quantized, ws, wz)",
+            "b": "float[3] b = {0.3, -0.1, 0.2}",
+            "bs": "",
+            "bz": "",
+            "bd": "",
+            "+t": "float t = {0.1}",
+            "+u": "uint8 u = {90}",
+            "c": """[first] e = Conv(xd, wd, b)
+                    eq = QuantizeLinear(e, t, u)
+                    ed = DequantizeLinear(eq, t, u)
+                    [second] c = Conv(ed, wd, b)""",
+        },
+        outputs="float[N,3,6,6] y",
+    )
+    kernels = [node.op_type for node in optimized_program(path).nodes]
+    assert kernels.count("QLinearConv") == 2
+    check(path, kept_float=set())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "changes"),
+    [
+        ("float[N,2,6,6] y, float[N,3,6,6] xd", {}),
+        ("float[N,2,6,6] y, float[2,3,1,1] wd", {}),
+        (
+            "float[N,2,6,6] y, int8[2,3,1,1] v",
+            {"wd": f"{NODES['wd']} v = Identity(w_quantized)"},
+        ),
+    ],
+)
+def test_what_is_dequantized_or_coded_may_be_an_output_too(
+    tmp_path: Path, outputs: str, changes: dict[str, str]
+) -> None:
+    """The Conv reads the same codes as without that output."""
+    path = write(tmp_path, changes, outputs=outputs)
+    model = read_qdq(path)
+    assert "conv" not in model.plan.kept_float
+    feeds = random_feeds(model.prepared.model, SHAPE, 3, seed=0)
+    expected = open_session(path).run(feeds)
+    session = open_integer_session(model).run(feeds)
+    exported = onnxruntime_outputs(qdq_graph(model), feeds)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(session[name], array)
+        np.testing.assert_array_equal(exported[name], array)
 
 
 def test_codes_as_input_and_output(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Deliberately wrong arithmetics and lowerings; the checks of tests/ops must reject each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from quantkit.graph.program import Array, AttributeValue
 from quantkit.numerics.affine import IntegerArray, QuantizedTensor, QuantParams, per_tensor
+from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.numerics.integer_gemm import Carrier
 from quantkit.numerics.onnxruntime_arithmetic import OnnxruntimeArithmetic
 from quantkit.numerics.requantizer import EVERY_CHANNEL, Requantizer, along_channels
@@ -104,3 +106,63 @@ def without_bias() -> Callable[[Lowering], Kernel]:
         return OPS[lowering.node.op_type].lower(replace(lowering, inputs=lowering.inputs[:2]))
 
     return lower
+
+
+def shifted(by: int) -> Callable[[Lowering], Kernel]:
+    """A zero point off by one; of indices, every index."""
+
+    def lower(lowering: Lowering) -> Kernel:
+        right = OPS[lowering.node.op_type].lower(lowering)
+
+        def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
+            wrong: list[IntegerArray] = []
+            for codes in right(inputs):
+                bounds = np.iinfo(codes.dtype)
+                moved = np.clip(codes.astype(np.int64) + by, bounds.min, bounds.max)
+                wrong.append(moved.astype(codes.dtype))
+            return tuple(wrong)
+
+        return kernel
+
+    return lower
+
+
+def swapped_operands() -> Callable[[Lowering], Kernel]:
+    """The last two operands, both computed, taken for each other."""
+
+    def lower(lowering: Lowering) -> Kernel:
+        *others, a, b = lowering.inputs
+        right = OPS[lowering.node.op_type].lower(replace(lowering, inputs=(*others, b, a)))
+        return lambda inputs: right([*inputs[:-2], inputs[-1], inputs[-2]])
+
+    return lower
+
+
+def with_attributes(**changed: AttributeValue) -> Callable[[Lowering], Kernel]:
+    """Other attributes: an axis, a mode, which of two equal values wins."""
+
+    def lower(lowering: Lowering) -> Kernel:
+        node = replace(lowering.node, attributes={**lowering.node.attributes, **changed})
+        return OPS[node.op_type].lower(replace(lowering, node=node))
+
+    return lower
+
+
+def with_constant(position: int, change: Callable[[Array], Array]) -> Callable[[Lowering], Kernel]:
+    """Another plain constant: axes, indices, starts."""
+
+    def lower(lowering: Lowering) -> Kernel:
+        inputs = list(lowering.inputs)
+        constant = inputs[position]
+        assert isinstance(constant, np.ndarray)
+        inputs[position] = change(constant)
+        return OPS[lowering.node.op_type].lower(replace(lowering, inputs=tuple(inputs)))
+
+    return lower
+
+
+def half_away_from_zero() -> Callable[[Lowering], Kernel]:
+    """The other arithmetic's rounding."""
+    return lambda lowering: OPS[lowering.node.op_type].lower(
+        replace(lowering, arithmetic=ARITHMETICS["fixed_point"])
+    )
