@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# One process per core; each loads onnxruntime, so not more than memory is sure to hold.
+PARALLEL := --numprocesses auto --maxprocesses 8
 STAMP := $(VENV)/.installed
 
 .PHONY: venv demo test test-full check format bench golden wheel lock clean
@@ -19,10 +21,10 @@ demo: venv
 	$(BIN)/quantkit demo --output demo_output
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
 test-full: venv
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 check: venv
 	$(BIN)/ruff check .
