@@ -66,7 +66,7 @@ def export(
     """
     from quantkit.calibration.table import CalibrationTable
     from quantkit.config import QuantConfig
-    from quantkit.errors import ConfigError
+    from quantkit.errors import ConfigError, UnsupportedModelError
     from quantkit.pipeline import export as write
     from quantkit.pipeline import load_quantized, quantize_calibrated
 
@@ -100,7 +100,12 @@ def export(
                 "without --calibration a quantized MODEL is converted as it is: options that "
                 "choose how to quantize have no effect; give --calibration, or leave them out"
             )
-        quantized = load_quantized(model, fold_batch_norm=fold_batch_norm)
+        try:
+            quantized = load_quantized(model, fold_batch_norm=fold_batch_norm)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(
+                f"{error}; to export a float model, give its --calibration"
+            ) from error
     write(
         quantized,
         output,

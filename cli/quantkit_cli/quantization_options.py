@@ -165,7 +165,7 @@ def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Say what was written, what stays float, and what was done on the way."""
-    from quantkit.reporting.terminal_table import kept_float_lines, size_text
+    from quantkit.reporting.terminal_table import kept_float_lines, percent_text, size_text
 
     notes = facts["notes"]
     for note in notes[:_SHOWN]:
@@ -175,7 +175,9 @@ def print_summary(facts: dict[str, Any]) -> None:
     for line in kept_float_lines(facts["kept_float"]):
         print(line)
     share = facts["int8_mac_percent"]
-    integer = "" if share is None else f"; {share:.1f} % of multiply-accumulates in integers"
+    integer = (
+        "" if share is None else f"; {percent_text(share)} % of multiply-accumulates in integers"
+    )
     print(
         f"wrote {facts['output']}: {size_text(facts['bytes'])}, "
         f"{facts['source']} has {size_text(facts['source_bytes'])}{integer}"

@@ -12,7 +12,8 @@ from quantkit_cli import data_options as options
 from quantkit_cli.console import Quiet, Verbose, progress
 from quantkit_cli.hardware_output import print_hardware
 from quantkit_cli.quantization_options import FoldBatchNorm
-from quantkit_cli.verification_output import allowed, print_verification, verification_facts
+from quantkit_cli.verification_facts import verification_facts
+from quantkit_cli.verification_output import allowed, print_verification
 
 
 def verify(
@@ -84,7 +85,7 @@ def verify(
     else:
         print_verification(model, found)
         if found.hardware:
-            print_hardware(found.hardware)
+            print_hardware(found)
     if found.oracle_difference:
         raise AccuracyError(
             "onnxruntime computes something else when it shows its codes: an output differs by "

@@ -85,16 +85,27 @@ class LayerVerdict:
     live_bytes: int | None
 
     @property
+    def can_saturate(self) -> bool:
+        """Whether x86 without VNNI gets it wrong for some input: proved from the weights."""
+        return self.vpmaddubsw_pairs is not None and self.vpmaddubsw_pairs.can_saturate > 0
+
+    @property
+    def saturates_on_samples(self) -> bool | None:
+        """Whether it does so on the samples; None without samples."""
+        if self.vpmaddubsw_pairs is None:
+            return None
+        share = self.vpmaddubsw_pairs.observed_share
+        return None if share is None else share > 0
+
+    @property
     def needs_reduced_range(self) -> bool:
-        """Whether x86 without VNNI gets this layer wrong: on the samples, or (without) for some."""
-        pairs = self.vpmaddubsw_pairs
-        if pairs is None:
-            return False
-        return (pairs.observed_saturated if pairs.observed_sums else pairs.can_saturate) > 0
+        """Whether it was seen to saturate on the samples; without samples, whether it can."""
+        seen = self.saturates_on_samples
+        return self.can_saturate if seen is None else seen
 
     @property
     def advice(self) -> str | None:
-        """The option that helps, or None where nothing is wrong."""
+        """The option for ``needs_reduced_range``; None is a proof only without ``can_saturate``."""
         return f"--reduce-range-node {self.node}" if self.needs_reduced_range else None
 
 

@@ -24,7 +24,7 @@ from quantkit.numerics.code_table import every_code
 from quantkit.numerics.integer_gemm import sums_of
 from quantkit.ops.activations import Activation, Power
 from quantkit.ops.contract import OPS
-from quantkit.ops.windows import node_windows, pad_codes
+from quantkit.ops.windows import crop_same, node_windows, pad_codes
 from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 from quantkit.quantized_model.multipliers import operand_params
 
@@ -201,7 +201,9 @@ def _window_sums(node: Node, x_q: Array, x: QuantParams) -> npt.NDArray[np.int64
     centred = x_q.astype(np.int64) - x.zero_point
     if node.op_type == "GlobalAveragePool":
         return np.asarray(centred.sum(axis=tuple(range(2, x_q.ndim)), keepdims=True))
-    windows = node_windows(node, x_q.shape[2:], node.integers("kernel_shape", ()))
+    kernel_shape = node.integers("kernel_shape", ())
+    centred = crop_same(node, centred, kernel_shape)
+    windows = node_windows(node, centred.shape[2:], kernel_shape)
     padded = pad_codes(centred, windows, 0)
     total = np.zeros((*x_q.shape[:2], *windows.output_shape), np.int64)
     for tap in windows.taps():

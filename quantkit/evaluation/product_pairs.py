@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from quantkit.graph.program import Array, Node
 from quantkit.numerics.affine import QuantParams
-from quantkit.ops.windows import node_windows, pad_codes
+from quantkit.ops.windows import crop_same, node_windows, pad_codes
 from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 
 _INT16 = np.iinfo(np.int16)
@@ -77,6 +77,7 @@ class ProductPairs:
             rows = x_q.T if self.node.integer("transA", 0) else x_q
             columns = rows.reshape(-1, rows.shape[-1]).T[np.newaxis]
         else:
+            x_q = crop_same(self.node, x_q, self.kernel_shape)
             windows = node_windows(self.node, x_q.shape[2:], self.kernel_shape)
             padded = pad_codes(x_q, windows, int(self.x.zero_point))
             # Per tap (N, C, *output) -> (group, C / group, N * positions).

@@ -178,6 +178,9 @@ class Verification:
         default_in_floats: Op types, with their number, that only the default session computes in
             floats; looked up only where the outputs differ.
         hardware: What every node asks of the hardware; empty unless asked for.
+        integer_mac_percent: Share of multiply-accumulates in integer nodes; None without any, or of
+            unknown shapes.
+        is_made_by_quantkit: Whether quantkit wrote the file.
     """
 
     arithmetic: str
@@ -194,6 +197,13 @@ class Verification:
     default_difference: float | None
     default_in_floats: tuple[str, ...]
     hardware: tuple[LayerVerdict, ...] = ()
+    integer_mac_percent: float | None = None
+    is_made_by_quantkit: bool = False
+
+    @property
+    def judged(self) -> tuple[LayerVerification, ...]:
+        """The layers with a tolerance; all others are only shown."""
+        return tuple(layer for layer in self.layers if layer.tolerance is not None)
 
     @property
     def first_failure(self) -> LayerVerification | None:

@@ -19,8 +19,8 @@ class LayerCodes:
     Attributes:
         node: The node.
         inputs: Codes of its computed inputs, by value name.
-        accumulator: The exact sums before requantization: int32, or int64 where int32 is not
-            proved to hold them; None where the op has none.
+        accumulator: The sums before requantization: int64 with 16-bit codes, else int32, which
+            wraps modulo 2^32; None where the op has none.
         outputs: By arithmetic, what it makes of these inputs, by value name.
         tables: By arithmetic, its output for all 256 input codes, ascending; empty where it is no
             function of one 8-bit code.

@@ -3,7 +3,9 @@
 Every quantized value passes through one Q/DQ pair, every weight and bias through a
 DequantizeLinear; onnxruntime fuses the groups ``DQ -> op -> Q`` into its integer kernels. A clamp
 that saturation to the output's codes already performs is left out; a node that shall stay float is
-parted from the Q/DQ pairs around it, or onnxruntime would fuse it all the same.
+parted from the Q/DQ pairs around it, or onnxruntime would fuse it all the same. Where a file has
+codes of such a node's constants, they stay codes: the file's size, and no fusion of float weights
+(BatchNormalization into Conv) that onnxruntime did not make before.
 
 Names follow onnxruntime's own quantizer, so that other tools find the tensors:
 ``X_QuantizeLinear_Output``, ``X_DequantizeLinear_Output``, ``X_scale``, ``X_zero_point``,
@@ -11,6 +13,7 @@ Names follow onnxruntime's own quantizer, so that other tools find the tensors:
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from quantkit.exporters.file_boundaries import restore_code_boundaries
 from quantkit.exporters.integer_sums import compute_sums_on_codes
 from quantkit.graph.model_io import PER_CHANNEL_OPSET, raise_opset, save_model, write_metadata
 from quantkit.graph.program import Node
-from quantkit.graph.surgery import add_constant, bypass, unused_name
+from quantkit.graph.surgery import add_constant, bypass, constant_array, taken_names, unused_name
 from quantkit.numerics.affine import QuantizedTensor, QuantParams
 from quantkit.ops.clamp import clamp_is_implied
 from quantkit.ops.contract import OPS
@@ -64,13 +67,13 @@ def real_qdq_graph(model: QuantizedModel) -> ir.Model:
             continue
         if _is_implied_clamp(nodes[node.name], model):
             _drop_clamp(node, params)
+    taken = taken_names(graph)
+    coded = {name: _read_as_codes(node, model) for name, node in nodes.items()}
     for node in tuple(graph):
-        assert node.name is not None
-        if node.name not in model.plan.kept_float:
-            _dequantize_constants(node, nodes[node.name], model)
+        _dequantize_constants(node, coded, model, taken)
     for value in (*graph.inputs, *(output for node in tuple(graph) for output in node.outputs)):
         if value.name in params:
-            _insert_pair(graph, value, params[value.name])
+            _insert_pair(graph, value, params[value.name], taken)
     for node in tuple(graph):
         if node.name in model.plan.kept_float and _is_fusible(nodes.get(node.name or "")):
             _keep_float(node)
@@ -104,7 +107,7 @@ def _is_fusible(node: Node | None) -> bool:
 
 
 def _keep_float(node: ir.Node) -> None:
-    """A Clip without bounds, which does nothing, parts the node from a DQ before it."""
+    """A Clip without bounds, which does nothing, parts the node from a computed DQ before it."""
     source = next((value for value in node.inputs if _is_dequantized(value)), None)
     if source is None:
         return
@@ -122,7 +125,9 @@ def _keep_float(node: ir.Node) -> None:
 
 def _is_dequantized(value: ir.Value | None) -> bool:
     producer = None if value is None else value.producer()
-    return producer is not None and producer.op_type == "DequantizeLinear"
+    if producer is None or producer.op_type != "DequantizeLinear":
+        return False
+    return constant_array(producer.inputs[0]) is None
 
 
 def _is_implied_clamp(node: Node, model: QuantizedModel) -> bool:
@@ -152,27 +157,45 @@ def _drop_clamp(node: ir.Node, params: dict[str, QuantParams]) -> None:
     source.name = name
 
 
-def _dequantize_constants(node: ir.Node, plain: Node, model: QuantizedModel) -> None:
+def _read_as_codes(node: Node, model: QuantizedModel) -> set[str]:
+    """Names of the constants that the node reads through a DequantizeLinear.
+
+    A float node does so where that changes nothing: where a file holds the codes.
+    """
+    arrays, constants = model.prepared.program.constants, model.constants
+    if node.name not in model.plan.kept_float:
+        names = {*data_values(node, arrays), *weight_and_bias(node)}
+        return names.intersection(constants)
+    return {
+        name
+        for name in constants.keys() & set(node.inputs)
+        if np.array_equal(constants[name].dequantize(), arrays[name])
+    }
+
+
+def _dequantize_constants(
+    node: ir.Node, coded: Mapping[str, set[str]], model: QuantizedModel, taken: set[str]
+) -> None:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
-    codes = {*data_values(plain, model.prepared.program.constants), *weight_and_bias(plain)}
     for value in dict.fromkeys(node.inputs):
-        if value is None or value.name not in codes or value.name not in model.constants:
+        name = str(value.name) if value is not None else ""
+        if value is None or name not in coded.get(str(node.name), ()):
             continue
-        name = value.name
         tensor = model.constants[name]
         if _is_wide(tensor):
             continue
         readers = tuple(
             (use.node, use.idx)
             for use in value.uses()
-            if use.node.name not in model.plan.kept_float
+            if use.node.graph is graph and name in coded.get(str(use.node.name), ())
         )
-        dequantized = _dequantized_constant(graph, node, name, tensor)
+        dequantized = _dequantized_constant(graph, node, name, tensor, taken)
         for reader, index in readers:
             reader.replace_input_with(index, dequantized)
         if not value.uses():
             graph.initializers.pop(name)
+            taken.discard(name)
 
 
 def _is_wide(tensor: QuantizedTensor) -> bool:
@@ -182,46 +205,47 @@ def _is_wide(tensor: QuantizedTensor) -> bool:
 
 
 def _dequantized_constant(
-    graph: ir.Graph, reader: ir.Node, name: str, tensor: QuantizedTensor
+    graph: ir.Graph, reader: ir.Node, name: str, tensor: QuantizedTensor, taken: set[str]
 ) -> ir.Value:
     if tensor.params.dtype == np.int64:
         # DequantizeLinear takes no int64.
         params = replace(tensor.params, dtype=np.dtype(np.int32))
         tensor = QuantizedTensor(tensor.data.astype(np.int32), params)
-    codes = add_constant(graph, f"{name}_quantized", tensor.data)
-    inputs = [codes, *_parameters(graph, name, tensor.params)]
+    codes = add_constant(graph, f"{name}_quantized", tensor.data, taken)
+    inputs = [codes, *_parameters(graph, name, tensor.params, taken)]
     attributes = {} if tensor.params.axis is None else {"axis": tensor.params.axis}
     node_name = _unused_node_name(graph, f"{name}_DequantizeLinear")
-    node = ir.node("DequantizeLinear", inputs, attributes, name=node_name)
+    domain = _pair_domain(graph, tensor.params)
+    node = ir.node("DequantizeLinear", inputs, attributes, name=node_name, domain=domain)
     output = node.outputs[0]
-    output.name = unused_name(graph, f"{name}_DequantizeLinear_Output")
+    output.name = unused_name(graph, f"{name}_DequantizeLinear_Output", taken)
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape(tensor.data.shape)
     graph.insert_before(reader, node)
     return output
 
 
-def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams) -> None:
+def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams, taken: set[str]) -> None:
     """Q and DQ behind a value; all its readers read the DQ's output."""
     uses = tuple(value.uses())
     name = value.name
     assert name is not None
     is_output = value.is_graph_output()
-    scale, zero_point = _parameters(graph, name, params)
+    scale, zero_point = _parameters(graph, name, params, taken)
     names = [
         _unused_node_name(graph, f"{name}_{kind}Linear") for kind in ("Quantize", "Dequantize")
     ]
     domain = _pair_domain(graph, params)
     quantize = ir.node("QuantizeLinear", [value, scale, zero_point], name=names[0], domain=domain)
     codes = quantize.outputs[0]
-    codes.name = unused_name(graph, f"{name}_QuantizeLinear_Output")
+    codes.name = unused_name(graph, f"{name}_QuantizeLinear_Output", taken)
     codes.type = ir.TensorType(ir.DataType.from_numpy(params.dtype))
     codes.shape = value.shape
     dequantize = ir.node(
         "DequantizeLinear", [codes, scale, zero_point], name=names[1], domain=domain
     )
     real = dequantize.outputs[0]
-    real.name = unused_name(graph, f"{name}_DequantizeLinear_Output")
+    real.name = unused_name(graph, f"{name}_DequantizeLinear_Output", taken)
     real.type, real.shape = value.type, value.shape
     producer = value.producer()
     if producer is None:
@@ -234,21 +258,24 @@ def _insert_pair(graph: ir.Graph, value: ir.Value, params: QuantParams) -> None:
     if is_output:
         position = next(i for i, output in enumerate(graph.outputs) if output is value)
         graph.outputs[position] = real
-        value.name = unused_name(graph, f"{name}_QuantizeLinear_Input")
+        value.name = unused_name(graph, f"{name}_QuantizeLinear_Input", taken)
+        taken.remove(real.name)
         real.name = name
 
 
 def _pair_domain(graph: ir.Graph, params: QuantParams) -> str:
     """ONNX knows 16-bit codes since opset 21; before, onnxruntime's own ops take them."""
-    is_known = params.dtype.itemsize == 1 or graph.opset_imports[""] >= _WIDE_CODES_OPSET
+    is_known = params.dtype.itemsize != 2 or graph.opset_imports[""] >= _WIDE_CODES_OPSET
     return "" if is_known else CONTRIB_DOMAIN
 
 
-def _parameters(graph: ir.Graph, name: str, params: QuantParams) -> tuple[ir.Value, ir.Value]:
+def _parameters(
+    graph: ir.Graph, name: str, params: QuantParams, taken: set[str]
+) -> tuple[ir.Value, ir.Value]:
     zero_point = np.asarray(params.zero_point).astype(params.dtype)
     return (
-        add_constant(graph, f"{name}_scale", params.scale),
-        add_constant(graph, f"{name}_zero_point", zero_point),
+        add_constant(graph, f"{name}_scale", params.scale, taken),
+        add_constant(graph, f"{name}_zero_point", zero_point, taken),
     )
 
 

@@ -13,7 +13,7 @@ from quantkit.graph.program import Array
 from quantkit.numerics.affine import QuantParams
 from quantkit.numerics.fixed_point import FixedPointMultiplier
 from quantkit.ops.weights import centered_weight
-from quantkit.ops.windows import node_windows
+from quantkit.ops.windows import node_windows, skipped_cells
 from quantkit.plan import data_values, quantized_outputs
 from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 from quantkit.quantized_model.multipliers import accumulator_multipliers, operand_params
@@ -92,12 +92,15 @@ def _windows(layer: LayerCodes, model: QuantizedModel) -> Arrays:
     weight, _ = weight_and_bias(node)
     kernel = model.constants[weight].data.shape[2:] if weight else node.integers("kernel_shape", ())
     # The shape of one run: (N, C, *spatial) behind the axis of runs.
-    windows = node_windows(node, layer.inputs[node.inputs[0]].shape[3:], kernel)
+    sizes = layer.inputs[node.inputs[0]].shape[3:]
+    skipped = skipped_cells(node, sizes, kernel)
+    windows = node_windows(node, np.subtract(sizes, skipped).tolist(), kernel)
+    pads_begin = tuple(np.subtract(windows.pads_begin, skipped).tolist())
     arrays: Arrays = {
         "kernel_shape": np.array(windows.kernel_shape, np.int64),
         "strides": np.array(windows.strides, np.int64),
         "dilations": np.array(windows.dilations, np.int64),
-        "pads": np.array(windows.pads_begin + windows.pads_end, np.int64),
+        "pads": np.array(pads_begin + windows.pads_end, np.int64),
     }
     if weight:
         arrays["group"] = np.array(node.integer("group", 1), np.int64)

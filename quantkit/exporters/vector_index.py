@@ -1,11 +1,12 @@
 """The index of golden vectors: for programs, and for whoever checks C or HDL against them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from quantkit.exporters.contract import LayerCodes
 from quantkit.graph.program import Array
 from quantkit.ops.contract import OPS
+from quantkit.plan import data_values
 from quantkit.quantized_model.model import QuantizedModel, weight_and_bias
 
 _PRODUCT = """\
@@ -15,7 +16,8 @@ _PRODUCT = """\
     output_0 = clamp(q + output_0_zero_point)
 
 A border is padded with `input_0_zero_point`. `c` is the output channel; arrays of one element
-hold for all channels. An output of int32 is `acc` itself."""
+hold for all channels. An `acc` of int32 wraps modulo 2^32 (only files of other tools can reach
+that). An output of int32 is `acc` itself."""
 
 _AVERAGE = """\
     acc = sum(input_0 - input_0_zero_point) over the window; taps in the border count as 0
@@ -168,12 +170,13 @@ tells whether a difference arises before or in requantization.
 | `*_scale`, `*_zero_point` | float32, as the codes | real value = scale * (code - zero point) |
 | `weight`, `weight_centred` | int8 or uint8, int16 | as stored; with its zero point subtracted |
 | `bias` | int32 (int64 at 16 bits) | scale = input scale * weight scale, zero point 0 |
-| `accumulator` | int32 or int64 | exact sums with bias, before requantization |
+| `accumulator` | int32 or int64 | sums with bias, before requantization; int32 wraps modulo 2^32 |
 | `multiplier`, `multiplier_bits` | float32, uint32 | onnxruntime's multiplier, and its bits |
 | `mantissa`, `shift` | int32 | fixed-point multiplier: mantissa * 2^(shift - 31) |
 | `left_shift` | int32 | what codes or sums are shifted by before they are multiplied |
 | `output_N_clamp` | int32 | smallest and largest code that the layer writes |
-| `kernel_shape`, `strides`, `dilations`, `pads`, `group` | int64 | pads: begins, then ends |
+| `kernel_shape`, `strides`, `dilations`, `pads`, `group` | int64 | begins, then ends; < 0: crop |
+| `tap_counts`, `counts` | int64 | average: taps per output position; the numbers that occur |
 | `table_onnxruntime`, `table_fixed_point` | as the output | per input code, ascending |
 | `parameter_N` | any | constant input N that is no code: a bound, a shape, pads |
 
@@ -202,11 +205,13 @@ def index_entry(
     """What ``index.json`` says of one layer, as JSON types."""
     node = layer.node
     weight, bias = weight_and_bias(node)
-    roles = {weight: "weight", bias: "bias"}
+    roles = dict.fromkeys(data_values(node, model.prepared.program.constants), "constant")
+    roles |= {weight: "weight", bias: "bias"}
     return {
         "file": file,
         "node": node.name,
         "op": node.op_type,
+        "formula": formula(node.op_type, arrays),
         "attributes": {
             name: value.tolist() if hasattr(value, "tolist") else value
             for name, value in node.attributes.items()
@@ -221,6 +226,14 @@ def index_entry(
             for name, array in arrays.items()
         },
     }
+
+
+def formula(op: str, arrays: Collection[str]) -> str:
+    """What a layer of this op with these arrays computes, in Markdown."""
+    text = _FORMULAS.get(op) or (_TABLE if "table_fixed_point" in arrays else None)
+    if text is not None:
+        return text
+    return _MOVED if OPS[op].rule.output == "same_as_input" else _own_words(op)
 
 
 def readme(index: Mapping[str, Any]) -> str:
@@ -251,9 +264,7 @@ def readme(index: Mapping[str, Any]) -> str:
 def _role(name: str, roles: Mapping[str, str], layer: LayerCodes, model: QuantizedModel) -> str:
     if name in layer.inputs:
         return "computed"
-    if name in model.constants:
-        return roles.get(name, "constant")
-    return "parameter"
+    return roles.get(name, "parameter") if name in model.constants else "parameter"
 
 
 def _differing_codes(layer: LayerCodes) -> int:
@@ -265,13 +276,9 @@ def _differing_codes(layer: LayerCodes) -> int:
 def _ops_by_formula(layers: list[dict[str, Any]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for layer in layers:
-        op = layer["op"]
-        text = _FORMULAS.get(op) or (_TABLE if "table_fixed_point" in layer["arrays"] else None)
-        if text is None:
-            text = _MOVED if OPS[op].rule.output == "same_as_input" else _own_words(op)
-        names = found.setdefault(text, [])
-        if op not in names:
-            names.append(op)
+        names = found.setdefault(layer["formula"], [])
+        if layer["op"] not in names:
+            names.append(layer["op"])
     return found
 
 

@@ -6,6 +6,8 @@ see ``vector_arrays``.
 """
 
 import json
+import logging
+import math
 import re
 import secrets
 import shutil
@@ -20,9 +22,14 @@ from quantkit.errors import ConfigError, ModelError
 from quantkit.exporters.contract import EXPORTERS, Samples
 from quantkit.exporters.vector_arrays import layer_arrays
 from quantkit.exporters.vector_index import index_entry, readme
+from quantkit.graph.program import Node
+from quantkit.plan import quantized_outputs
 from quantkit.quantized_model.model import QuantizedModel
 
+logger = logging.getLogger(__name__)
+
 _LONGEST_NAME = 60
+_LARGE_MB = 200
 
 
 @EXPORTERS.register("vectors")
@@ -47,6 +54,8 @@ def write_vectors(model: QuantizedModel, path: Path, samples: Samples | None = N
 def _write(model: QuantizedModel, folder: Path, samples: Samples) -> None:
     entries: list[dict[str, Any]] = []
     for layer in samples.layers:
+        if not entries:
+            _warn_of_size(model, len(next(iter(layer.inputs.values()))))
         arrays = layer_arrays(layer, model)
         name = _file_name(len(entries), layer.node.name)
         with (folder / name).open("wb") as file:
@@ -58,6 +67,7 @@ def _write(model: QuantizedModel, folder: Path, samples: Samples) -> None:
         "quantkit_version": model.metadata.get("version"),
         "samples": samples.description,
         "byte_order": "little",
+        "int32_sums": "wrap modulo 2^32",
         "inputs": [spec.name for spec in model.prepared.program.inputs],
         "outputs": [spec.name for spec in model.prepared.program.outputs],
         "float_islands": dict(model.plan.kept_float),
@@ -65,6 +75,31 @@ def _write(model: QuantizedModel, folder: Path, samples: Samples) -> None:
     }
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n", "utf-8")
     (folder / "README.md").write_text(readme(index), "utf-8")
+
+
+def _warn_of_size(model: QuantizedModel, runs: int) -> None:
+    integer = [n for n in model.prepared.program.nodes if n.name not in model.plan.kept_float]
+    megabytes = runs * sum(_bytes_of_run(node, model) for node in integer) / 1e6
+    if megabytes > _LARGE_MB:
+        logger.warning(
+            "%d samples make about %.0f MB of vectors; --num-samples limits them", runs, megabytes
+        )
+
+
+def _bytes_of_run(node: Node, model: QuantizedModel) -> int:
+    """Of its codes, outputs in both arithmetics, and a product's sums; open sizes count as 1."""
+    specs, params = model.prepared.program.specs, model.plan.params
+    names = [name for name in (*node.inputs, *2 * quantized_outputs(node)) if name in params]
+    sizes = {
+        name: math.prod(size for size in specs[name].shape or () if isinstance(size, int))
+        for name in names
+        if name in specs
+    }
+    codes = sum(sizes.get(name, 0) * params[name].dtype.itemsize for name in names)
+    if node.name not in model.accumulator_bounds:
+        return codes
+    # 4 bytes for 8-bit codes, 8 for 16-bit ones.
+    return codes + 4 * sizes.get(node.outputs[0], 0) * params[node.inputs[0]].dtype.itemsize
 
 
 def _file_name(position: int, node: str) -> str:

@@ -25,9 +25,11 @@ def constant_array(value: ir.Value | None) -> Array | None:
     return array
 
 
-def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """Register an initializer; a number is added to the name where it is taken."""
-    return _register_constant(graph, unused_name(graph, name), array)
+def add_constant(
+    graph: ir.Graph, name: str, array: Array, taken: set[str] | None = None
+) -> ir.Value:
+    """Register an initializer under an :func:`unused_name`."""
+    return _register_constant(graph, unused_name(graph, name, taken), array)
 
 
 def _register_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
@@ -61,15 +63,30 @@ def replace_constant_input(node: ir.Node, position: int, array: Array, name: str
     node.replace_input_with(position, constant)
 
 
-def unused_name(graph: ir.Graph, name: str) -> str:
-    """``name``, with a number added where a value of the graph has it already."""
-    taken = {value.name for value in graph.inputs} | set(graph.initializers)
-    for node in graph.all_nodes():  # a graph inside a node may not use the name either
-        taken |= {output.name for output in node.outputs}
+def taken_names(graph: ir.Graph) -> set[str]:
+    """The names of all values, those of graphs inside nodes included."""
+    values = [*graph.inputs, *graph.initializers.values()]
+    for node in graph.all_nodes():
+        values += node.outputs
+    return {value.name for value in values if value.name is not None}
+
+
+def unused_name(graph: ir.Graph, name: str, taken: set[str] | None = None) -> str:
+    """``name``, with a number added where a value of the graph has it already.
+
+    Args:
+        graph: The graph.
+        name: The name wanted.
+        taken: Its :func:`taken_names`, for who makes many: collecting them takes long in a large
+            graph. What is returned is added.
+    """
+    if taken is None:
+        taken = taken_names(graph)
     candidate, number = name, 1
     while candidate in taken:
         number += 1
         candidate = f"{name}_{number}"
+    taken.add(candidate)
     return candidate
 
 

@@ -2,7 +2,8 @@
 
 - ``onnxruntime``: float32 multipliers, halves to even; the codes of onnxruntime's CPU kernels.
 - ``fixed_point``: int32 multipliers and shifts; the codes of TFLite, CMSIS-NN and other integer
-  hardware. At most 1 code from ``onnxruntime`` per op, given equal inputs.
+  hardware. At most 1 code from ``onnxruntime`` per op, given equal inputs of 8 bits; beyond that,
+  Add and Sub where an input's scale is more than 2^15 times the output's (codes of 16 bits: 2^8).
 
 Every method runs once, when a node is lowered, and may use floats; what it returns is called with
 integer arrays at run time. With ``strict_integer`` those callables hold no float array, not even

@@ -78,8 +78,9 @@ class FixedPointArithmetic:
     def average_requantizer(self, x: QuantParams, y: QuantParams) -> AverageRequantizer:
         """``saturate(multiply_by_quantized_multiplier(S << k, M / (count * 2^k)) + z_y)``.
 
-        ``S = sum - count * z_x``, ``M = s_x / s_y``; k is the largest shift that cannot overflow
-        (as in Add: without it the first of the two roundings would cost a bit of a small sum). See
+        ``S = sum - count * z_x``; k is the largest shift that cannot overflow (as in Add: without
+        it the first of the two roundings would cost a bit of a small sum). ``M = s_x / s_y`` is
+        rounded to a mantissa once; that mantissa is divided by ``count * 2^k`` in integers, see
         :meth:`FixedPointMultiplier.divided_by`. Sums that int32 cannot hold stay int64, unshifted.
         """
         multiplier = FixedPointMultiplier.from_real(float(x.scale) / float(y.scale))

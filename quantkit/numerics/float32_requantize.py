@@ -203,7 +203,8 @@ def requantize_in_float32(
     """
     bounds = np.iinfo(out.dtype)
     value = accumulator.astype(np.float32, copy=False)
-    np.multiply(value, multiplier, out=value)
+    with np.errstate(over="ignore"):
+        np.multiply(value, multiplier, out=value)
     low, high = np.float32(bounds.min - zero_point), np.float32(bounds.max - zero_point)
     np.clip(value, low, high, out=value)
     np.rint(value, out=value)

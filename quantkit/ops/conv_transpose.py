@@ -23,12 +23,11 @@ from quantkit.ops.weights import (
     centered_weight,
     constant_bias,
     require_factor,
+    spatial_weight_refusal,
     sum_requantizer,
 )
 from quantkit.reference.conv_transpose import conv_transpose, transposed_windows
 from quantkit.reference.windows import Windows
-
-_LARGEST_RANK = 3
 
 
 class ConvTranspose(Op):
@@ -50,14 +49,7 @@ class ConvTranspose(Op):
 
     def refusal(self, node: Node, constants: Sequence[Array | None]) -> str | None:
         """Why this node cannot have an integer kernel, or None."""
-        weight = constants[1]
-        if weight is None:
-            return "the weight is computed, not a constant"
-        if not 1 <= weight.ndim - 2 <= _LARGEST_RANK:
-            return f"{weight.ndim - 2} spatial dimensions are not supported (1 to 3 are)"
-        if len(node.inputs) > 2 and node.inputs[2] and constants[2] is None:
-            return "the bias is computed, not a constant"
-        return None
+        return spatial_weight_refusal(node, constants)
 
     def float_form(self, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Float transposed convolution."""

@@ -20,12 +20,15 @@ from quantkit.numerics.requantizer import Requantizer
 from quantkit.ops.contract import OPS, Kernel, Lowering, Op, QuantRule, optional_input, real_input
 from quantkit.ops.depthwise import convolve_depthwise
 from quantkit.ops.parallel import cut, for_each, sum_bytes
-from quantkit.ops.weights import centered_weight, constant_operand, sum_requantizer
+from quantkit.ops.weights import (
+    centered_weight,
+    constant_operand,
+    spatial_weight_refusal,
+    sum_requantizer,
+)
 from quantkit.ops.windows import crop_same, node_windows, pad_codes, window_columns
 from quantkit.reference.conv import conv
 from quantkit.reference.windows import Windows
-
-_LARGEST_RANK = 3
 
 
 class Conv(Op):
@@ -39,14 +42,7 @@ class Conv(Op):
 
     def refusal(self, node: Node, constants: Sequence[Array | None]) -> str | None:
         """Why this node cannot have an integer kernel, or None."""
-        weight = constants[1]
-        if weight is None:
-            return "the weight is computed, not a constant"
-        if not 1 <= weight.ndim - 2 <= _LARGEST_RANK:
-            return f"{weight.ndim - 2} spatial dimensions are not supported (1 to 3 are)"
-        if len(node.inputs) > 2 and node.inputs[2] and constants[2] is None:
-            return "the bias is computed, not a constant"
-        return None
+        return spatial_weight_refusal(node, constants)
 
     def float_form(self, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Float convolution."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from quantkit.errors import UnsupportedOpError
 from quantkit.graph.program import Array, Node
 from quantkit.numerics.affine import IntegerArray
 from quantkit.ops.contract import OPS, Kernel, Lowering, Op, QuantRule, real_input
@@ -28,9 +29,12 @@ class Softmax(Op):
     def lower(self, lowering: Lowering) -> Kernel:
         """Softmax of rows of codes."""
         node, y = lowering.node, lowering.outputs[0]
-        rows = lowering.arithmetic.softmax(
-            lowering.params(0), y, strict_integer=lowering.strict_integer
-        )
+        try:
+            rows = lowering.arithmetic.softmax(
+                lowering.params(0), y, strict_integer=lowering.strict_integer
+            )
+        except UnsupportedOpError as error:
+            raise UnsupportedOpError(f"node {node.name!r} ({node.op_type}): {error}") from error
 
         def kernel(inputs: Sequence[IntegerArray]) -> tuple[IntegerArray, ...]:
             x_q = inputs[0]

@@ -1,12 +1,13 @@
 """What the products (Conv, ConvTranspose, Gemm, MatMul) ask of their operands and outputs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from quantkit.errors import ShapeMismatchError, UnsupportedOpError
-from quantkit.graph.program import Node
+from quantkit.graph.program import Array, Node
 from quantkit.numerics.affine import IntegerArray, QuantizedTensor, QuantParams
 from quantkit.numerics.integer_gemm import INT32_SUMS, Carrier, ConstantOperand, sums_of
 from quantkit.numerics.requantizer import EVERY_CHANNEL, Requantizer
@@ -14,6 +15,19 @@ from quantkit.ops.contract import Lowering
 
 # Scales of 1 / s and s, each rounded to float32, do not quite multiply to 1.
 _UNIT_TOLERANCE = 2.0**-22
+_LARGEST_RANK = 3
+
+
+def spatial_weight_refusal(node: Node, constants: Sequence[Array | None]) -> str | None:
+    """Why a Conv or ConvTranspose with this weight cannot have an integer kernel, or None."""
+    weight = constants[1]
+    if weight is None:
+        return "the weight is computed, not a constant"
+    if not 1 <= weight.ndim - 2 <= _LARGEST_RANK:
+        return f"{weight.ndim - 2} spatial dimensions are not supported (1 to 3 are)"
+    if len(node.inputs) > 2 and node.inputs[2] and constants[2] is None:
+        return "the bias is computed, not a constant"
+    return None
 
 
 def require_8_bit_input(node: Node, params: QuantParams) -> None:

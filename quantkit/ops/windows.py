@@ -26,7 +26,7 @@ def node_windows(node: Node, input_shape: Sequence[int], kernel_shape: Sequence[
 
     Args:
         node: Its attributes strides, pads, dilations, auto_pad and ceil_mode are read.
-        input_shape: Spatial sizes of the input, what :func:`crop_same` leaves of it.
+        input_shape: Spatial sizes of the input, behind its :func:`skipped_cells`.
         kernel_shape: Taps per spatial axis.
 
     Raises:
@@ -90,10 +90,10 @@ def _counted_extent(node: Node, kernel: int, dilation: int) -> int:
     return (kernel - 1) * dilation + 1 if node.op_type == "Conv" else kernel
 
 
-def crop_same(
-    node: Node, x: npt.NDArray[Number], kernel_shape: Sequence[int]
-) -> npt.NDArray[Number]:
-    """``x`` from where the windows of ``auto_pad`` SAME begin that lie apart.
+def skipped_cells(
+    node: Node, input_shape: Sequence[int], kernel_shape: Sequence[int]
+) -> tuple[int, ...]:
+    """How many cells lie before the first window of ``auto_pad`` SAME, per spatial axis.
 
     Where the last of ``ceil(input / stride)`` windows ends before the input does, fewer cells are
     needed than there are: a negative padding. onnxruntime 1.32 then begins behind half of the
@@ -102,25 +102,33 @@ def crop_same(
 
     Args:
         node: Its attributes strides, dilations and auto_pad are read.
-        x: (N, C, *spatial).
+        input_shape: Spatial sizes of the input.
         kernel_shape: Taps per spatial axis.
     """
     auto_pad = node.text("auto_pad", "NOTSET")
+    rank = len(input_shape)
     if auto_pad not in _SAME:
-        return x
-    rank = len(kernel_shape)
+        return (0,) * rank
     strides = node.integers("strides", (1,) * rank)
     dilations = node.integers("dilations", (1,) * rank)
     kept = 1 if node.op_type == "Conv" else 0
-    begins: list[slice] = []
+    skipped: list[int] = []
     for size, kernel, stride, dilation in zip(
-        x.shape[2:], kernel_shape, strides, dilations, strict=True
+        input_shape, kernel_shape, strides, dilations, strict=True
     ):
         last = (-(-size // stride) - 1) * stride
         surplus = size - last - _counted_extent(node, kernel, dilation) - kept
         begin = surplus // 2 if auto_pad == "SAME_UPPER" else (surplus - 1) // 2
-        begins.append(slice(max(begin, 0), None))
-    index: Index = (..., *begins)
+        skipped.append(max(begin, 0))
+    return tuple(skipped)
+
+
+def crop_same(
+    node: Node, x: npt.NDArray[Number], kernel_shape: Sequence[int]
+) -> npt.NDArray[Number]:
+    """``x``, (N, C, *spatial), without its :func:`skipped_cells`."""
+    skipped = skipped_cells(node, x.shape[2:], kernel_shape)
+    index: Index = (..., *(slice(cells, None) for cells in skipped))
     return x[index]
 
 

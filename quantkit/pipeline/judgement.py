@@ -7,12 +7,15 @@ from quantkit.calibration.collector import Progress
 from quantkit.calibration.dataset import DataSource
 from quantkit.calibration.labels import read_labels
 from quantkit.calibration.preprocessing import Preprocessing
+from quantkit.errors import QuantkitError, UnsupportedModelError
 from quantkit.evaluation.file_boundaries import real_samples
 from quantkit.evaluation.hardware import hardware_verdicts
+from quantkit.evaluation.integer_share import planned_mac_percent
 from quantkit.evaluation.samples import open_samples, stored_preprocessing
 from quantkit.evaluation.side_by_side import verify as verify_layers
 from quantkit.evaluation.verification import Verification
-from quantkit.passes.prepare import prepare
+from quantkit.passes.prepare import Prepared, prepare
+from quantkit.pipeline.quantization import read_quantized
 from quantkit.quantized_model.qdq_reader import read_qdq
 from quantkit.reporting.report import Progress as SectionProgress
 from quantkit.reporting.report import Report, make_report
@@ -51,7 +54,7 @@ def verify(
     Raises:
         QuantkitError: Bad model or data; see ``errors``.
     """
-    model = read_qdq(path, fold_batch_norm=fold_batch_norm)
+    model = read_quantized(path, fold_batch_norm=fold_batch_norm)
     inputs, stored = model.prepared.program.inputs, stored_preprocessing(model)
     dataset = open_samples(
         data,
@@ -72,6 +75,11 @@ def verify(
         strict_integer=strict_integer,
         progress=_pass_of(progress, 1, passes),
     )
+    found = replace(
+        found,
+        integer_mac_percent=planned_mac_percent(model),
+        is_made_by_quantkit="version" in model.metadata,
+    )
     if hardware:
         verdicts = hardware_verdicts(model, dataset, progress=_pass_of(progress, 2, passes))
         found = replace(found, hardware=verdicts)
@@ -80,10 +88,10 @@ def verify(
 
 
 def _pass_of(progress: Progress | None, number: int, passes: int) -> Progress | None:
-    """Progress of one of several passes over the same samples."""
+    """Progress of one of several passes; a sample is done when it is done in all of them."""
     if progress is None or passes == 1:
         return progress
-    return lambda done, total: progress((number - 1) * total + done, passes * total)
+    return lambda done, total: progress(((number - 1) * total + done) // passes, total)
 
 
 def report(
@@ -118,8 +126,8 @@ def report(
     Raises:
         QuantkitError: Bad model, data or labels; see ``errors``.
     """
-    reference = prepare(float_model)
-    model = read_qdq(quantized_model, fold_batch_norm=fold_batch_norm)
+    reference = _prepared_float(float_model)
+    model = read_quantized(quantized_model, fold_batch_norm=fold_batch_norm)
     inputs, stored = reference.program.inputs, stored_preprocessing(model)
     dataset = open_samples(
         data, inputs, preprocessing, stored, num_samples=num_samples, strict=strict
@@ -139,3 +147,14 @@ def report(
     )
     dataset.tell_skipped()
     return made
+
+
+def _prepared_float(path: str | Path) -> Prepared:
+    try:
+        return prepare(path)
+    except UnsupportedModelError as error:
+        try:
+            read_qdq(path)
+        except QuantkitError:
+            raise error from None
+        raise UnsupportedModelError(f"{error}; are the two models swapped?") from error

@@ -10,11 +10,12 @@ from quantkit.calibration.dataset import Dataset, DataSource
 from quantkit.calibration.preprocessing import Preprocessing
 from quantkit.calibration.table import CalibrationTable, tool_version
 from quantkit.config import QuantConfig
-from quantkit.errors import ConfigError
+from quantkit.errors import ConfigError, ModelError
 from quantkit.evaluation.file_boundaries import real_samples
 from quantkit.evaluation.layer_codes import record_samples
 from quantkit.evaluation.samples import open_samples, stored_preprocessing
 from quantkit.exporters.contract import EXPORTERS, SAMPLE_FORMATS, Samples
+from quantkit.graph.model_io import load_model
 from quantkit.passes.prepare import Prepared
 from quantkit.pipeline.calibration import calibrate, prepared_model
 from quantkit.plan import candidate_refusals, make_plan
@@ -124,11 +125,30 @@ def load_quantized(path: str | Path, *, fold_batch_norm: bool = False) -> Quanti
         ModelError: The file cannot be read, or a Q/DQ node is malformed.
         UnsupportedModelError: The model is not quantized.
     """
-    model = read_qdq(path, fold_batch_norm=fold_batch_norm)
+    model = read_quantized(path, fold_batch_norm=fold_batch_norm)
     kept_float = model.plan.kept_float
     if len(kept_float) == len(model.prepared.program.nodes):
         name, reason = next(iter(kept_float.items()), ("the graph", "it has no node"))
         logger.warning("%s has no integer node; the first, %r, stays float: %s", path, name, reason)
+    return model
+
+
+def read_quantized(path: str | Path, *, fold_batch_norm: bool = False) -> QuantizedModel:
+    """``read_qdq``, with the file in every message, and a warning where nothing can be folded.
+
+    Raises:
+        ModelError: As ``read_qdq``.
+    """
+    try:
+        model = read_qdq(path, fold_batch_norm=fold_batch_norm)
+    except ModelError as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{str(path)!r}: {error}") from error
+    if fold_batch_norm and all(
+        node.op_type != "BatchNormalization" for node in load_model(path).graph
+    ):
+        logger.warning("%s has no BatchNormalization to fold", path)
     return model
 
 

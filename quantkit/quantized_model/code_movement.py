@@ -12,6 +12,14 @@ import onnx_ir as ir
 
 from quantkit.errors import UnsupportedModelError
 from quantkit.graph.surgery import add_constant, constant_array, unused_name
+from quantkit.quantized_model.qdq_params import (
+    check_node,
+    constant_codes,
+    is_quantize,
+    obstacle,
+    pair_params,
+    read_params,
+)
 
 MOVED_INPUTS: Mapping[str, tuple[int, ...] | None] = {
     **dict.fromkeys(
@@ -58,14 +66,31 @@ def dequantized(
         codes: What is dequantized.
         params: Its parameters.
         axis: Of a scale per channel.
+
+    Raises:
+        ModelError: The parameters are malformed or not those of the codes; ``node`` is named.
     """
     graph = graph_of(node)
     inputs = [codes, params.scale, *([] if params.zero_point is None else [params.zero_point])]
     attributes = {} if axis is None else {"axis": axis}
-    new = ir.node("DequantizeLinear", inputs, attributes, name=f"{node.name}_input_{position}")
+    new = ir.node("DequantizeLinear", inputs, attributes, name=node.name)
+    # While it has the name of a node that the file holds.
+    _check_dequantize(new, codes)
+    new.name = f"{node.name}_input_{position}"
     new.outputs[0].name = unused_name(graph, f"{new.name}_real")
     graph.insert_before(node, new)
     return new.outputs[0]
+
+
+def _check_dequantize(node: ir.Node, codes: ir.Value) -> None:
+    check_node(node)
+    if obstacle(node) is not None:
+        return
+    array, writer = constant_array(codes), codes.producer()
+    if array is not None:
+        constant_codes(node, array, read_params(node))
+    elif writer is not None and is_quantize(writer) and obstacle(writer) is None:
+        pair_params(writer, node)
 
 
 def real_name(graph: ir.Graph, codes: ir.Value) -> str:

@@ -10,7 +10,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from quantkit.errors import ModelError, ShapeMismatchError, UnsupportedOpError
+from quantkit.errors import (
+    ModelError,
+    NonFiniteRangeError,
+    ShapeMismatchError,
+    UnsupportedOpError,
+)
 from quantkit.graph.program import Array, Node, Program
 from quantkit.numerics.affine import QuantizedTensor, QuantParams, per_tensor, quantize
 from quantkit.numerics.arithmetic import ARITHMETICS
@@ -45,7 +50,7 @@ def float_nodes(
             found here, and codes are not passed on through such a node.
 
     Raises:
-        ModelError: A weight or bias does not fit its node.
+        ModelError: A weight or bias does not fit its node, or scales make a multiplier infinite.
     """
     told = told or {}
     _pass_params_through_movement(prepared.program, found.params, told)
@@ -256,6 +261,8 @@ def _kernel_refusal(node: Node, prepared: Prepared, found: Found) -> str | None:
         OPS[node.op_type].lower(Lowering(node, tuple(inputs), outputs, ARITHMETICS["onnxruntime"]))
     except UnsupportedOpError as error:
         return str(error)
+    except NonFiniteRangeError as error:
+        raise ModelError(f"node {node.name!r} ({node.op_type}): {error}") from error
     except (ShapeMismatchError, ValueError, IndexError) as error:
         raise ModelError(
             f"node {node.name!r}: its constants do not fit each other ({error}); export the model "

@@ -27,7 +27,8 @@ class QuantizedModel:
     Attributes:
         prepared: The float graph (weights still float).
         plan: Parameters of activations, reasons of float nodes.
-        constants: Codes of weights, biases and constant operands, by initializer name.
+        constants: Codes of weights, biases and constant operands, by initializer name; those of a
+            file also where only float nodes read their real values.
         accumulator_bounds: Node name -> the largest ``|accumulator|`` any input can produce; within
             int32 for every model that quantkit makes, not for every file it reads.
         notes: What happened while constants were quantized or corrected.

@@ -22,6 +22,7 @@ from quantkit.graph.node_evaluation import evaluate_node
 from quantkit.graph.program import Array
 from quantkit.graph.surgery import add_constant, bypass, constant_array, unused_name
 from quantkit.numerics.affine import QuantizedTensor, QuantParams
+from quantkit.quantized_model.joined_pairs import JOINED
 from quantkit.quantized_model.qdq_params import (
     constant_codes,
     is_dequantize,
@@ -183,9 +184,7 @@ def _name_pair(
     # The QuantizeLinear of the pair before has no reader left.
     alive = {reader for reader in readers if not is_quantize(reader) or reader.outputs[0].uses()}
     if known is not None and alive <= {quantize_node} and not source.is_graph_output():
-        found.joined[str(identity.name)] = (
-            "onnxruntime joins the two Q/DQ pairs around it to one of a third scale, where it may"
-        )
+        found.joined[str(identity.name)] = JOINED
 
 
 def _read_instead(dequantize: ir.Node, value: ir.Value) -> None:

@@ -73,15 +73,16 @@ def pair_params(quantize_node: ir.Node, dequantize_node: ir.Node) -> QuantParams
     """
     params = read_params(quantize_node)
     other = read_params(dequantize_node, params.dtype)
+    codes = quantize_node.outputs[0].name
     if other.dtype != params.dtype:
         raise ModelError(
-            f"node {dequantize_node.name!r}: its zero point is {other.dtype}, the codes of "
-            f"{quantize_node.name!r} are {params.dtype}"
+            f"node {dequantize_node.name!r}: its zero point is {other.dtype}, the codes {codes!r} "
+            f"are {params.dtype}"
         )
     if not other.equals(params):
         raise ModelError(
-            f"node {dequantize_node.name!r}: its scale and zero point are not those of the "
-            f"QuantizeLinear before it, {quantize_node.name!r}"
+            f"node {dequantize_node.name!r}: its scale and zero point are not those with which "
+            f"{codes!r} was quantized"
         )
     return params
 
@@ -106,8 +107,21 @@ def read_params(node: ir.Node, dtype: np.dtype[np.integer] | None = None) -> Qua
         raise ModelError(f"node {node.name!r}: its scale is empty")
     axis = None if scale.size == 1 else _axis(node, scale.size)
     shape = (-1,) if axis is not None else ()
+    if scale.ndim > 1 or (zero is not None and zero.ndim > 1):
+        stated = [array.shape for array in (scale, zero) if array is not None]
+        raise ModelError(
+            f"node {node.name!r}: its scale (and zero point) must be a scalar or a vector, got "
+            f"shape {' and '.join(map(str, stated))}"
+        )
     if zero is not None and zero.size != scale.size:
         raise ModelError(f"node {node.name!r}: {zero.size} zero points for {scale.size} scales")
+    unusable = scale[~(np.isfinite(scale) & (scale > 0))]
+    if unusable.size:
+        tensor = node.inputs[0].name if node.inputs[0] is not None else None
+        raise ModelError(
+            f"node {node.name!r}: scale of {tensor!r} is {float(unusable[0])}; a scale must be "
+            "finite and greater than 0"
+        )
     zeros = np.zeros(scale.shape, np.int32) if zero is None else zero.astype(np.int32)
     try:
         return QuantParams(scale.reshape(shape), zeros.reshape(shape), code_dtype, axis)

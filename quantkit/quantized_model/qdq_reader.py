@@ -40,6 +40,7 @@ from quantkit.quantized_model.code_boundaries import make_boundaries_real
 from quantkit.quantized_model.constants import accumulator_max
 from quantkit.quantized_model.folded_batch_norm import fold_into_scales
 from quantkit.quantized_model.integer_nodes import float_nodes
+from quantkit.quantized_model.joined_pairs import joined_pairs
 from quantkit.quantized_model.model import QuantizedModel, node_bound, weight_and_bias
 from quantkit.quantized_model.not_quantized import why_not_quantized
 from quantkit.quantized_model.qdq_pairs import Found, take_out_pairs
@@ -147,22 +148,24 @@ def _quantized_model(
     not_comparable: Mapping[str, str],
     code_boundaries: set[str],
 ) -> QuantizedModel:
-    """Decide which nodes are integer and keep what belongs to them."""
+    """Decide which nodes are integer; keep what belongs to them and all codes of the file."""
     program = prepared.program
+    in_file = set(found.constants).intersection(program.constants)
     # A file of quantkit's own says which nodes are float, and why.
     kept_float = float_nodes(prepared, found, _stored_reasons(metadata))
     integer = [node for node in program.nodes if node.name not in kept_float]
-    codes = {
+    codes = in_file.union(
         name
         for node in integer
         for name in (*data_values(node, program.constants), *weight_and_bias(node))
-    }
+    )
     constants = {name: found.constants[name] for name in found.constants if name in codes}
     # Graphs that nodes hold read values of this one too.
     every_node = tuple(prepared.model.graph.all_nodes())
     values = {str(v.name) for node in every_node for v in (*node.inputs, *node.outputs) if v}
     params = {name: found.params[name] for name in found.params if name in values}
     plan = QuantPlan(params, kept_float)
+    not_comparable = {**joined_pairs(program, params), **not_comparable}
     bounds: dict[str, int] = {}
     for node in integer:
         bound = node_bound(node, program, plan, constants)

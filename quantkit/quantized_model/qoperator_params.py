@@ -5,9 +5,11 @@ import onnx_ir as ir
 
 from quantkit.errors import ModelError, UnsupportedModelError
 from quantkit.graph.program import Array
-from quantkit.graph.surgery import add_constant, constant_array
+from quantkit.graph.surgery import add_constant, constant_array, known_dimension
 from quantkit.quantized_model.code_movement import CodeParams, dequantized, graph_of
 from quantkit.quantized_model.qoperator_forms import Triple
+
+_CONV_WEIGHT = 3
 
 
 def stated_params(node: ir.Node, triple: Triple) -> CodeParams:
@@ -32,25 +34,63 @@ def stated_params(node: ir.Node, triple: Triple) -> CodeParams:
     return CodeParams(scale, zero_point)
 
 
-def require_one_scale(node: ir.Node, position: int, params: CodeParams) -> None:
+def require_one_scale(node: ir.Node, what: str, params: CodeParams) -> None:
     """Activations have one scale.
+
+    Args:
+        node: The node that states it.
+        what: Which activation it is, for the error.
+        params: As stated.
 
     Raises:
         UnsupportedModelError: There are several; the node is named.
     """
     count = array_of(params.scale).size
-    if count != 1:
+    if count > 1:
         raise UnsupportedModelError(
-            f"node {node.name!r} ({node.op_type}): its input {position} has {count} scales; "
-            "activations have one"
+            f"node {node.name!r} ({node.op_type}): {what} has {count} scales; activations have one"
         )
+    _require_shapes(node, what, params, None)
+
+
+def require_weight_shapes(node: ir.Node, position: int, params: CodeParams) -> None:
+    """A scale per channel is a vector; that of a matrix product may be a row instead.
+
+    Args:
+        node: A product.
+        position: Of the weight.
+        params: As stated.
+
+    Raises:
+        ModelError: onnxruntime would refuse the shape; the node is named.
+    """
+    weight = present_input(node, position)
+    columns = known_dimension(weight, -1) if "MatMul" in node.op_type else None
+    _require_shapes(node, f"its weight {weight.name!r}", params, columns)
+
+
+def _require_shapes(node: ir.Node, what: str, params: CodeParams, columns: int | None) -> None:
+    for name, value in (("scale", params.scale), ("zero point", params.zero_point)):
+        shape = array_of(value).shape if value is not None else ()
+        if 0 in shape:
+            raise ModelError(f"node {node.name!r} ({node.op_type}): the {name} of {what} is empty")
+        is_row = columns is not None and shape == (1,) * (len(shape) - 1) + (columns,)
+        if len(shape) > 1 and not is_row:
+            raise ModelError(
+                f"node {node.name!r} ({node.op_type}): the {name} of {what} has shape {shape}; a "
+                "scalar or a vector is needed"
+            )
 
 
 def per_channel_alike(graph: ir.Graph, params: CodeParams) -> CodeParams:
-    """A weight may have a scale per channel and one zero point for all, or the reverse."""
+    """A weight may have a scale per channel and one zero point for all, or the reverse.
+
+    Both become vectors: a matrix product's may be rows.
+    """
     assert params.zero_point is not None
     scale, zero_point = array_of(params.scale), array_of(params.zero_point)
-    if scale.size == zero_point.size or 1 not in (scale.size, zero_point.size):
+    is_alike = scale.size == zero_point.size and max(scale.ndim, zero_point.ndim) < 2
+    if is_alike or (scale.size != zero_point.size and 1 not in (scale.size, zero_point.size)):
         return params
     size = max(scale.size, zero_point.size)
     scales = np.broadcast_to(scale.reshape(-1), size)
@@ -67,12 +107,18 @@ def dequantized_bias(
     """int32 codes at ``alpha * s_x * s_w``, in float32, as onnxruntime scales the accumulator.
 
     Raises:
-        ModelError: The bias is computed; the node is named.
+        ModelError: The bias is computed, or does not fit the weight; the node is named.
     """
     graph, codes = graph_of(node), present_input(node, position)
     array = constant_array(codes)
     if array is None:
         raise ModelError(f"node {node.name!r}: its bias {codes.name!r} is computed, not a constant")
+    weight = constant_array(present_input(node, _CONV_WEIGHT))
+    if node.op_type == "QLinearConv" and weight is not None and array.shape != weight.shape[:1]:
+        raise ModelError(
+            f"node {node.name!r}: its bias has shape {array.shape} for {weight.shape[0]} output "
+            "channels; export the model again"
+        )
     x_scale, weight_scale = (array_of(one.scale) for one in params)
     with np.errstate(under="ignore", over="ignore"):
         scale = np.asarray(np.float32(alpha) * x_scale.reshape(()) * weight_scale, np.float32)

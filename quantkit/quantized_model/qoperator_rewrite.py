@@ -30,7 +30,7 @@ from quantkit.quantized_model.integer_products import (
     is_cast_of_sums,
     rewrite_integer_product,
 )
-from quantkit.quantized_model.qdq_params import is_dequantize, is_quantize
+from quantkit.quantized_model.qdq_params import check_node, is_dequantize, is_quantize
 from quantkit.quantized_model.qoperator_forms import Form, form_of
 from quantkit.quantized_model.qoperator_params import (
     array_of,
@@ -40,6 +40,7 @@ from quantkit.quantized_model.qoperator_params import (
     per_channel_alike,
     present_input,
     require_one_scale,
+    require_weight_shapes,
     stated_params,
 )
 
@@ -141,7 +142,9 @@ def _rewrite(model: ir.Model, node: ir.Node, form: Form, known: Known) -> None:
     params = [stated_params(node, triple) for triple in form.operands]
     for triple, stated in zip(form.operands, params, strict=True):
         if not form.is_product or triple is form.operands[0]:
-            require_one_scale(node, triple[0], stated)
+            require_one_scale(node, f"its input {triple[0]}", stated)
+        else:
+            require_weight_shapes(node, triple[0], stated)
     axis = _weight_axis(node, form) if form.is_product else None
     if form.is_product:
         params[1] = per_channel_alike(graph, params[1])
@@ -186,9 +189,13 @@ def _replace(node: ir.Node, form: Form, computed: ir.Node, known: Known) -> None
         real.name = name
         return
     params = stated_params(node, (form.operands[0][0], *form.output))
+    require_one_scale(node, "its output", params)
     last.outputs[0].name = real_name(graph, node.outputs[0])
     inputs = [last.outputs[0], params.scale, params.zero_point]
-    quantize = ir.node("QuantizeLinear", inputs, name=f"{node.name}_output")
+    quantize = ir.node("QuantizeLinear", inputs, name=node.name)
+    # While it has the name of a node that the file holds.
+    check_node(quantize)
+    quantize.name = f"{node.name}_output"
     replace_node(node, quantize)
     known[quantize.outputs[0]] = params
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from quantkit.errors import ShapeMismatchError
 from quantkit.reference.arrays import FloatArray, per_channel, require_shape, require_spatial
-from quantkit.reference.windows import Windows, scatter_columns
+from quantkit.reference.windows import Windows, require_integers, scatter_columns
 
 
 def conv_transpose(
@@ -102,18 +102,11 @@ def transposed_windows(
     ones, zeros = (1,) * rank, (0,) * rank
     strides, dilations = tuple(strides or ones), tuple(dilations or ones)
     pads, output_padding = tuple(pads or zeros + zeros), tuple(output_padding or zeros)
-    for name, values, length, lowest in (
-        ("kernel_shape", kernel_shape, rank, 1),
-        ("strides", strides, rank, 1),
-        ("dilations", dilations, rank, 1),
-        ("pads", pads, 2 * rank, 0),
-        ("output_padding", output_padding, rank, 0),
-    ):
-        if len(values) != length or min(values) < lowest:
-            raise ShapeMismatchError(
-                f"{name} must be {length} integers >= {lowest} for {rank} spatial axes, "
-                f"got {list(values)}"
-            )
+    require_integers("kernel_shape", kernel_shape, rank, lowest=1)
+    require_integers("strides", strides, rank, lowest=1)
+    require_integers("dilations", dilations, rank, lowest=1)
+    require_integers("pads", pads, rank, lowest=0, per_axis=2)
+    require_integers("output_padding", output_padding, rank, lowest=0)
     sizes = tuple(
         (size - 1) * stride + (kernel - 1) * dilation + 1 + more - begin - end
         for size, kernel, stride, dilation, more, begin, end in zip(

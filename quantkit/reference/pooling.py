@@ -43,7 +43,12 @@ def max_pool(
         ShapeMismatchError: The shapes or attributes do not fit each other.
     """
     windows = _pool_windows(x, kernel_shape, strides, pads, dilations, ceil_mode=ceil_mode)
-    return _window_maximum(pad(x, windows, value=-math.inf), windows)
+    return window_maximum(x, windows)
+
+
+def window_maximum(x: FloatArray, windows: Windows) -> FloatArray:
+    """:func:`max_pool` over given windows; one that holds border alone is ``-inf``."""
+    return _maximum_of_taps(pad(x, windows, value=-math.inf), windows)
 
 
 def max_pool_backward(
@@ -76,7 +81,7 @@ def max_pool_backward(
     windows = _pool_windows(x, kernel_shape, strides, pads, dilations, ceil_mode=ceil_mode)
     require_shape("grad_y", grad_y, x.shape[:2] + windows.output_shape)
     padded = pad(x, windows, value=-math.inf)
-    y = _window_maximum(padded, windows)
+    y = _maximum_of_taps(padded, windows)
     grad_padded = np.zeros(padded.shape, dtype=grad_y.dtype)
     is_open = np.ones(y.shape, dtype=np.bool_)
     for tap in windows.taps():
@@ -114,11 +119,16 @@ def average_pool(
         ShapeMismatchError: The shapes or attributes do not fit each other.
     """
     windows = _pool_windows(x, kernel_shape, strides, pads, dilations, ceil_mode=ceil_mode)
+    return window_mean(x, windows, count_include_pad=count_include_pad)
+
+
+def window_mean(x: FloatArray, windows: Windows, *, count_include_pad: bool) -> FloatArray:
+    """:func:`average_pool` over given windows; one that holds border alone is 0."""
     padded = pad(x, windows)
     y = np.zeros(x.shape[:2] + windows.output_shape, dtype=x.dtype)
     for tap in windows.taps():
         y += padded[tap]
-    y /= _divisor(windows, count_include_pad=count_include_pad, like=x)
+    y /= np.maximum(_divisor(windows, count_include_pad=count_include_pad, like=x), 1)
     return y
 
 
@@ -214,7 +224,7 @@ def _pool_windows(
     return windows
 
 
-def _window_maximum(padded: FloatArray, windows: Windows) -> FloatArray:
+def _maximum_of_taps(padded: FloatArray, windows: Windows) -> FloatArray:
     y = np.full(padded.shape[:2] + windows.output_shape, -math.inf, dtype=padded.dtype)
     for tap in windows.taps():
         np.maximum(y, padded[tap], out=y)

@@ -144,17 +144,10 @@ def make_windows(
     strides = (1,) * rank if strides is None else tuple(strides)
     dilations = (1,) * rank if dilations is None else tuple(dilations)
     pads = (0,) * (2 * rank) if pads is None else tuple(pads)
-    for name, values, length, lowest in (
-        ("kernel_shape", kernel_shape, rank, 1),
-        ("strides", strides, rank, 1),
-        ("dilations", dilations, rank, 1),
-        ("pads", pads, 2 * rank, 0),
-    ):
-        if len(values) != length or min(values) < lowest:
-            raise ShapeMismatchError(
-                f"{name} must be {length} integers >= {lowest} for {rank} spatial axes, "
-                f"got {list(values)}"
-            )
+    require_integers("kernel_shape", kernel_shape, rank, lowest=1)
+    require_integers("strides", strides, rank, lowest=1)
+    require_integers("dilations", dilations, rank, lowest=1)
+    require_integers("pads", pads, rank, lowest=0, per_axis=2)
 
     counts = []
     for axis in range(rank):
@@ -179,6 +172,17 @@ def make_windows(
         pads_end=pads[rank:],
         output_shape=tuple(counts),
     )
+
+
+def require_integers(
+    name: str, values: Sequence[int], rank: int, *, lowest: int, per_axis: int = 1
+) -> None:
+    """Raise ShapeMismatchError unless an attribute has its integers for every spatial axis."""
+    if len(values) != per_axis * rank or min(values) < lowest:
+        raise ShapeMismatchError(
+            f"{name} must be {per_axis * rank} integers >= {lowest} for {rank} spatial axes, "
+            f"got {list(values)}"
+        )
 
 
 def pad(x: FloatArray, windows: Windows, *, value: float = 0.0) -> FloatArray:

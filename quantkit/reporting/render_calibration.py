@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantkit.calibration.preprocessing import PRESETS, Preprocessing
@@ -178,7 +177,7 @@ def _fitting(
     return shown
 
 
-def _methods(row: TensorRow, width: int) -> Table:
+def _methods(row: TensorRow, width: int) -> Text:
     found = row.ranges.values()
     columns = {
         "method": list(row.ranges),

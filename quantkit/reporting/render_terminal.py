@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quantkit.reporting.report import INT8_LABEL, Drop, EngineRow, Report, worst_first
@@ -44,13 +43,8 @@ def render(report: Report, *, rows: int, width: int) -> Iterator[RenderableType]
     yield _headline(report, width)
     yield Text("")
     yield from _sentences(report)
-    yield Text(f"\nLayers, worst first ({min(rows, _judged(report))} of {_judged(report)})", "bold")
-    yield Text(
-        "SQNR in dB: alone = only this layer in integers; so far = the network up to it. "
-        "Saturated: codes at an end of their range, where values may be cut off.\n"
-    )
-    yield _layers(report, rows, width)
     yield Text("")
+    yield from _layers(report, rows, width)
     yield from _causes(report)
     yield from _left_out(report)
 
@@ -101,7 +95,7 @@ def _sentences(report: Report) -> Iterator[Text]:
         )
 
 
-def _headline(report: Report, width: int) -> Table:
+def _headline(report: Report, width: int) -> Text:
     several = any(len(row.sqnr_db) > 1 for row in report.engines)
     cells: dict[str, Callable[[EngineRow], str]] = {
         "top-1 %": lambda row: _number(row.top1_percent),
@@ -124,11 +118,16 @@ def _headline(report: Report, width: int) -> Table:
     return make_table(["", *shown], rows, width=width, right=shown)
 
 
-def _judged(report: Report) -> int:
-    return len(worst_first(report.layers))
-
-
-def _layers(report: Report, rows: int, width: int) -> Table:
+def _layers(report: Report, rows: int, width: int) -> Iterator[RenderableType]:
+    judged = worst_first(report.layers)
+    if not judged:
+        yield Text("No layer could be judged.")
+        return
+    yield Text(f"Layers, worst first ({min(rows, len(judged))} of {len(judged)})", style="bold")
+    yield Text(
+        "SQNR in dB: alone = only this layer in integers; so far = the network up to it. "
+        "Saturated: codes at an end of their range, where values may be cut off.\n"
+    )
     numbers = ("alone", "so far", "saturated %")
     cells = [
         [
@@ -138,14 +137,16 @@ def _layers(report: Report, rows: int, width: int) -> Table:
             _number(layer.accumulated_sqnr_db),
             _number(layer.saturated_percent),
         ]
-        for layer in worst_first(report.layers)[:rows]
+        for layer in judged[:rows]
     ]
-    return make_table(["layer", "op", *numbers], cells, width=width, right=numbers, name="layer")
+    yield make_table(["layer", "op", *numbers], cells, width=width, right=numbers, name="layer")
+    yield Text("")
+    if not report.causes:
+        yield Text("No layer stands out.")
 
 
 def _causes(report: Report) -> Iterator[Text]:
     if not report.causes:
-        yield Text("No layer stands out.")
         return
     yield Text("Causes, the worst first", style="bold")
     for cause in report.causes[:_CAUSES]:

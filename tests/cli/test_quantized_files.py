@@ -47,6 +47,7 @@ def test_a_damaged_file_is_one_error_line(
         out, err = run(command, capsys, code=2)
         (line,) = err.splitlines()
         assert line.startswith("error: ")
+        assert str(path) in line
         assert any(node in line for node in ("x_q", "x_dq", "w_dq", "b_dq", "conv", "y_q"))
         assert "bug in quantkit" not in line
         assert out == ""

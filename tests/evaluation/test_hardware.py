@@ -37,6 +37,12 @@ LAYERS = {
         }""",
         (4, 12),
     ),
+    "windows_apart": Network(
+        """(float[N,5,10,12] x, float[4,5,1,1] w) => (float[N,4,2,2] y) {
+          [layer] y = Conv<auto_pad = "SAME_UPPER", strides = [5,6]>(x, w)
+        }""",
+        (5, 10, 12),
+    ),
     "gemm": Network(
         """(float[N,11] x, float[5,11] w, float[5] b) => (float[N,5] y) {
           [layer] y = Gemm<transB = 1>(x, w, b)
@@ -97,7 +103,7 @@ def rows(
     rank = x.ndim - 2
     strides = node.integers("strides", (1,) * rank)
     dilations = node.integers("dilations", (1,) * rank)
-    pads = node.integers("pads", (0,) * 2 * rank)
+    pads = node.integers("pads", (-1, -2, 0, 0) if node.text("auto_pad", "") else (0,) * 2 * rank)
     kernel = weight.shape[2:]
     outputs = [
         (x.shape[2 + i] + pads[i] + pads[rank + i] - dilations[i] * (kernel[i] - 1) - 1)
@@ -147,6 +153,8 @@ def test_pairs_and_sums_of_every_output(name: str) -> None:
     assert pairs is not None
     assert (pairs.observed_saturated, pairs.observed_sums) == (saturated, total)
     assert saturated > 0
+    assert found.can_saturate
+    assert found.saturates_on_samples
     assert found.needs_reduced_range
     assert found.advice == "--reduce-range-node layer"
     if bias is None:
@@ -328,3 +336,21 @@ def test_without_samples_nothing_is_observed() -> None:
     assert found.vpmaddubsw_pairs is not None
     assert found.vpmaddubsw_pairs.observed_share is None
     assert found.live_bytes == 3 * 6 * 5 + 4 * 3 * 3
+
+
+def test_a_pair_that_did_not_saturate_may_still_do_so() -> None:
+    """Without samples the proof advises; with samples both are told."""
+    network = LAYERS["odd"]
+    model = with_large_weights(quantized(network)[0])
+    proved = verdict(model)
+    assert proved.can_saturate
+    assert proved.saturates_on_samples is None
+    assert proved.advice == "--reduce-range-node layer"
+    zeros = {name: np.zeros_like(array) for name, array in network.feeds(1).items()}
+    # Codes of zero are the zero point: small sums only.
+    low = {**model.plan.params, "x": per_tensor(float(model.plan.params["x"].scale), 0, np.uint8)}
+    model = replace(model, plan=replace(model.plan, params=low))
+    seen = verdict(model, open_dataset(zeros, model.prepared.program.inputs, preprocessing=None))
+    assert seen.can_saturate
+    assert seen.saturates_on_samples is False
+    assert seen.advice is None

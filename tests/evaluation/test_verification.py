@@ -104,6 +104,42 @@ def test_a_wrong_clamped_convolution_fails(tmp_path: Path, monkeypatch: pytest.M
     assert found.differing_outputs > 0
 
 
+@pytest.mark.parametrize(
+    ("node", "is_taken_out"),
+    [
+        ("Identity(d1)", True),
+        ("Expand(d1, ones)", True),
+        ("Transpose<perm = [0,2,3,1]>(d1)", True),
+        ("Relu(d1)", False),
+        ("Reshape(d1, same)", False),
+        ("MaxPool<kernel_shape = [1,1]>(d1)", False),
+    ],
+)
+def test_pairs_that_onnxruntime_joins_across_a_node(
+    tmp_path: Path, node: str, is_taken_out: bool
+) -> None:
+    """The last Transpose draws the first one behind the second pair."""
+    path = write_text(tmp_path / "moved.onnx", MOVED.replace("MOVED", node))
+    x = np.random.default_rng(0).normal(0.0, 1.5, (1, 4, 6, 6)).astype(np.float32)
+    found = quantkit.verify(path, {"x": x})
+    assert found.passed
+    layers = {layer.node: layer for layer in found.layers}
+    assert ("joins the two Q/DQ pairs" in layers["moved"].remark) == is_taken_out
+    assert (found.differing_outputs > 0) == is_taken_out
+
+
+MOVED = """(float[N,4,6,6] x) => (float[N,C,H,W] y)
+<float s1={0.02}, uint8 z1={120}, float s2={0.03}, uint8 z2={150}, int64[4] ones={1,1,1,1},
+ int64[4] same={0,0,0,0}> {
+ q1 = QuantizeLinear(x, s1, z1)
+ d1 = DequantizeLinear(q1, s1, z1)
+ [moved] m = MOVED
+ q2 = QuantizeLinear(m, s2, z2)
+ d2 = DequantizeLinear(q2, s2, z2)
+ y = Transpose<perm = [0,3,1,2]>(d2)
+}"""
+
+
 def test_float_islands_are_listed_and_refused_when_strict(tmp_path: Path) -> None:
     _, quantized = write(tmp_path, WITH_ISLAND)
     found = quantkit.verify(quantized, samples(2))

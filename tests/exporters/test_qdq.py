@@ -15,6 +15,7 @@ from quantkit.pipeline import quantize
 from quantkit.plan import make_plan
 from quantkit.quantized_model.model import quantize_model
 from quantkit.quantized_model.qdq_reader import read_qdq
+from tests.exporters.real_networks import each_real_network, quantized_real_network
 from tests.quantized_model.checks import (
     check_close_to_float,
     check_equals_onnxruntime,
@@ -299,25 +300,12 @@ def check_random_network(seed: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("file", "shape"),
-    [
-        ("mobilenet_v2", (3, 224, 224)),
-        ("mobilenet_v1_025", (3, 224, 224)),
-        ("vww_mobilenet_v1", (3, 96, 96)),
-        ("resnet8_cifar10", (3, 32, 32)),
-        ("kws_dscnn", (1, 49, 10)),
-        ("ad_autoencoder", (640,)),
-    ],
-)
+@each_real_network
 def test_real_networks(zoo: Path, file: str, shape: tuple[int, ...], tmp_path: Path) -> None:
-    source = load_model(zoo / "models" / f"{file}.onnx")
-    prepared, table = calibrated(source, shape, samples=2)
-    model = quantize_model(prepared, make_plan(prepared, table))
-    assert not model.plan.kept_float
+    model = quantized_real_network(zoo, file, shape)
     exported = qdq_graph(model)
     check_fused(exported, in_floats=frozenset())
-    check_equals_onnxruntime(model, exported, random_feeds(source, shape, 2, seed=3))
+    check_equals_onnxruntime(model, exported, random_feeds(model.prepared.model, shape, 2, seed=3))
     _ = check_read_back(model, exported, tmp_path)
 
 

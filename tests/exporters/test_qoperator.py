@@ -12,10 +12,10 @@ from quantkit.exporters.qdq import qdq_graph
 from quantkit.exporters.qoperator import qoperator_graph, write_qoperator
 from quantkit.graph.model_io import load_model, serialize
 from quantkit.integer_session import open_integer_session
-from quantkit.plan import make_plan
-from quantkit.quantized_model.model import QuantizedModel, quantize_model
+from quantkit.quantized_model.model import QuantizedModel
 from quantkit.quantized_model.qdq_reader import read_qdq
 from quantkit.quantized_model.qoperator_forms import QLINEAR_OPS
+from tests.exporters.real_networks import each_real_network, quantized_real_network
 from tests.models import network as text_network
 from tests.quantized_model.checks import check_equals_onnxruntime
 from tests.quantized_model.qdq_texts import SHAPE
@@ -25,7 +25,6 @@ from tests.quantized_model.random_networks import random_network
 from tests.small_networks import (
     NETWORKS,
     Network,
-    calibrated,
     onnxruntime_outputs,
     quantized,
     quantized_network,
@@ -362,28 +361,15 @@ def test_the_share_of_integers_is_found_in_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("file", "shape"),
-    [
-        ("mobilenet_v2", (3, 224, 224)),
-        ("mobilenet_v1_025", (3, 224, 224)),
-        ("vww_mobilenet_v1", (3, 96, 96)),
-        ("resnet8_cifar10", (3, 32, 32)),
-        ("kws_dscnn", (1, 49, 10)),
-        ("ad_autoencoder", (640,)),
-    ],
-)
+@each_real_network
 def test_real_networks(zoo: Path, file: str, shape: tuple[int, ...], tmp_path: Path) -> None:
-    source = load_model(zoo / "models" / f"{file}.onnx")
-    prepared, table = calibrated(source, shape, samples=2)
-    model = quantize_model(prepared, make_plan(prepared, table))
-    assert not model.plan.kept_float
+    model = quantized_real_network(zoo, file, shape)
     exported = qoperator_graph(model)
     kinds = op_types(exported)
     assert kinds.count("QuantizeLinear") == len(exported.graph.inputs)
     assert kinds.count("DequantizeLinear") == len(exported.graph.outputs)
     write_qoperator(model, tmp_path / "q.onnx")
-    feeds = random_feeds(source, shape, 2, seed=3)
+    feeds = random_feeds(model.prepared.model, shape, 2, seed=3)
     check_equals_onnxruntime(model, tmp_path / "q.onnx", feeds)
     back = check_codes(tmp_path / "q.onnx", feeds)
     check_equals_onnxruntime(back, qdq_graph(back), feeds)

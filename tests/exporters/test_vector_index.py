@@ -2,12 +2,18 @@
 
 import pytest
 
-from quantkit.exporters.vector_index import readme
+from quantkit.exporters.vector_index import formula, readme
 from quantkit.ops.contract import OPS
 
 
 def index_of(op: str) -> str:
-    layer = {"file": "000.npz", "node": "n", "op": op, "arrays": {}}
+    layer = {
+        "file": "000.npz",
+        "node": "n",
+        "op": op,
+        "formula": formula(op, ()),
+        "arrays": {},
+    }
     return readme({"samples": "none", "layers": [layer], "float_islands": {}})
 
 

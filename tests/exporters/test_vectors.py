@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,14 @@ from quantkit.numerics.affine import QuantizedTensor, per_tensor
 from quantkit.plan import make_plan
 from quantkit.quantized_model.model import quantize_model
 from tests.exporters.vector_checker import ARITHMETICS, read_layers, wrong_codes
-from tests.small_networks import NETWORKS, Network, calibrated, quantized, quantized_network
+from tests.small_networks import (
+    NETWORKS,
+    Network,
+    calibrated,
+    float_model,
+    quantized,
+    quantized_network,
+)
 
 CHECKED = (
     *("mobile", "residual", "average_with_border", "matmul", "two_activations", "max_pool"),
@@ -95,6 +103,45 @@ def test_16_bit_activations_have_64_bit_sums(tmp_path: Path) -> None:
             assert wrong_codes(entry, arrays)["fixed_point"] == []
             checked += 1
     assert checked == 2
+
+
+FAR_STRIDES = {
+    "Conv": 'Conv<auto_pad = "SAME", strides = [5,6]>(x, w)',
+    "AveragePool": 'AveragePool<kernel_shape = [1,2], auto_pad = "SAME", strides = [5,6]>(x)',
+}
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("op", ["Conv", "AveragePool"])
+def test_windows_that_lie_apart(op: str, auto_pad: str, tmp_path: Path) -> None:
+    """The first window of SAME then begins within the input."""
+    layer = FAR_STRIDES[op].replace("SAME", auto_pad)
+    text = f"(float[N,2,10,11] x, float[4,2,1,2] w) => (float[N,C,H,W] y) {{ y = {layer} }}"
+    # Before opset 19 onnxruntime refuses such an AveragePool.
+    prepared, table = calibrated(float_model(text, opset=19), (2, 10, 11))
+    model = quantize_model(prepared, make_plan(prepared, table))
+    quantkit.export(model, tmp_path / "v", "vectors", num_samples=2)
+    ((entry, arrays),) = read_layers(tmp_path / "v")
+    assert arrays["pads"].min() < 0
+    assert wrong_codes(entry, arrays) == {name: [] for name in ARITHMETICS}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+@pytest.mark.parametrize("attributes", ["[5,6]", "[3,4], pads = [1,1,1,1], strides = [2,1]"])
+def test_averages(attributes: str, dtype: type[np.integer], tmp_path: Path) -> None:
+    """One window that covers the input has another formula than many; so have 16-bit codes."""
+    text = f"""(float[N,60,5,6] x) => (float[N,60,H,W] y) {{
+      y = AveragePool<kernel_shape = {attributes}>(x)
+    }}"""
+    prepared, table = calibrated(float_model(text), (60, 5, 6))
+    plan = make_plan(prepared, table)
+    # Ties where the zero point is odd: there the formulas differ.
+    params = per_tensor(0.02, 133, dtype)
+    plan = replace(plan, params=dict.fromkeys(plan.params, params))
+    quantkit.export(quantize_model(prepared, plan), tmp_path / "v", "vectors", num_samples=3)
+    ((entry, arrays),) = read_layers(tmp_path / "v")
+    assert arrays["input_0"].dtype == dtype
+    assert wrong_codes(entry, arrays, 300) == {name: [] for name in ARITHMETICS}
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -215,9 +262,56 @@ def test_the_readme_names_every_file_and_formula(tmp_path: Path) -> None:
     text = (tmp_path / "v" / "README.md").read_text("utf-8")
     for entry, _ in read_layers(tmp_path / "v"):
         assert f"| {entry['file']} | {entry['node']} | {entry['op']} |" in text
+        assert entry["formula"] in text
     assert "acc = bias[c] + sum(" in text
     assert "- island: " in text
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["mobile", "average_with_border", "residual", "movement"])
+def test_the_readme_explains_every_array(name: str, tmp_path: Path) -> None:
+    quantkit.export(quantized_network(name), tmp_path / "v", "vectors")
+    table = (tmp_path / "v" / "README.md").read_text("utf-8").split("## Arrays")[1]
+    explained = set(re.findall("`([^`]+)`", table.split("## Arithmetic")[0]))
+    for _, arrays in read_layers(tmp_path / "v"):
+        for array in arrays:
+            plain = re.sub(r".*(_scale|_zero_point)$", r"*\1", re.sub(r"_\d", "_N", array))
+            assert plain in explained, array
+
+
+def test_sums_of_32_bits_wrap(tmp_path: Path) -> None:
+    """The bias of a file of another tool may lie at the very end of int32."""
+    model = quantized_network("mobile")
+    ends = {
+        name: QuantizedTensor(np.full_like(tensor.data, np.iinfo(np.int32).min), tensor.params)
+        for name, tensor in model.constants.items()
+        if tensor.data.dtype == np.int32
+    }
+    wrong = replace(model, constants={**model.constants, **ends})
+    quantkit.export(wrong, tmp_path / "v", "vectors")
+    assert "wraps modulo 2^32" in (tmp_path / "v" / "README.md").read_text("utf-8")
+    assert json.loads((tmp_path / "v" / "index.json").read_text())["int32_sums"].startswith("wrap")
+    has_wrapped = False
+    for entry, arrays in read_layers(tmp_path / "v"):
+        assert wrong_codes(entry, arrays) == {name: [] for name in ARITHMETICS}, entry["node"]
+        has_wrapped |= "bias" in arrays and bool((arrays["accumulator"] > 0).any())
+    assert has_wrapped
+
+
+@pytest.mark.parametrize("name", ["mobile", "residual"])
+def test_large_vectors_are_warned_of(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = quantized_network(name)
+    quantkit.export(model, tmp_path / "small", "vectors")
+    assert not caplog.messages
+    monkeypatch.setattr("quantkit.exporters.vectors._LARGE_MB", 1)
+    quantkit.export(model, tmp_path / "v", "vectors", num_samples=1000)
+    (message,) = caplog.messages
+    expected = re.fullmatch("1000 samples make about ([0-9]+) MB of vectors; .*", message)
+    assert expected is not None
+    actual = sum(path.stat().st_size for path in (tmp_path / "v").iterdir()) / 1e6
+    assert 0.8 * actual < int(expected[1]) < 1.2 * actual
 
 
 def test_names_of_files_are_safe(tmp_path: Path) -> None:

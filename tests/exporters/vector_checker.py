@@ -115,8 +115,15 @@ def _conv(entry: dict[str, Any], arrays: Arrays, arithmetic: str, at: Position) 
             if position is not None:
                 centred = int(x[(first + c, *position)]) - int(arrays["input_0_zero_point"])
                 total += centred * int(weight[(channel, c, *tap)])
+    total = _wrapped(arrays, total)
     assert total == int(arrays["accumulator"][at])
     return _requantized(arrays, arithmetic, total, channel)
+
+
+def _wrapped(arrays: Arrays, total: int) -> int:
+    if arrays["accumulator"].dtype != np.int32:
+        return total
+    return (total + 2**31) % 2**32 - 2**31
 
 
 def _product(entry: dict[str, Any], arrays: Arrays, arithmetic: str, at: Position) -> int:
@@ -133,6 +140,7 @@ def _product(entry: dict[str, Any], arrays: Arrays, arithmetic: str, at: Positio
     total = int(arrays["bias"].reshape(-1)[channel]) if "bias" in arrays else 0
     for x, w in zip(row.tolist(), column.tolist(), strict=True):
         total += (x - zero_point) * (w - column_zero_point)
+    total = _wrapped(arrays, total)
     assert total == int(arrays["accumulator"][at])
     return _requantized(arrays, arithmetic, total, channel)
 
@@ -211,18 +219,20 @@ def _average(entry: dict[str, Any], arrays: Arrays, arithmetic: str, at: Positio
     z_x, z_y = int(arrays["input_0_zero_point"]), int(arrays["output_0_zero_point"])
     if entry["op"] == "GlobalAveragePool":
         codes = [*x.reshape(-1).tolist()]
-        count = len(codes)
+        count, is_whole = len(codes), True
     else:
         places = [place for _, place in _taps(arrays, x.shape, tuple(window))]
         codes = [z_x if place is None else int(x[place]) for place in places]
         count = int(arrays["tap_counts"][tuple(window)])
+        is_whole = x.shape == tuple(arrays["kernel_shape"]) and not arrays["pads"].any()
     total = sum(code - z_x for code in codes)
     assert total == int(arrays["accumulator"][at])
     which = arrays["counts"].tolist().index(count)
     if arithmetic == "fixed_point":
         left, m, s = (int(arrays[name][which]) for name in ("left_shift", "mantissa", "shift"))
-        return clamp(arrays, scaled(total << left, m, s) + z_y)
-    if entry["op"] == "GlobalAveragePool":
+        scale = scaled_64 if arrays["accumulator"].dtype == np.int64 else scaled
+        return clamp(arrays, scale(total << left, m, s) + z_y)
+    if is_whole or x.dtype.itemsize > 1:
         multiplier = real(arrays["multiplier"][which])
         return clamp(arrays, round(f32(f32(Fraction(total)) * multiplier)) + z_y)
     running = Fraction(0)

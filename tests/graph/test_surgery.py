@@ -12,6 +12,7 @@ from quantkit.graph.surgery import (
     replace_constant_input,
     replace_node,
     sole_consumer,
+    taken_names,
     unused_name,
 )
 from tests.models import network, normal
@@ -49,6 +50,8 @@ def test_names_inside_branches_are_taken_too() -> None:
         outputs="float[N] y",
     )
     assert unused_name(model.graph, "t") == "t_2"
+    taken = taken_names(model.graph)
+    assert [unused_name(model.graph, "t", taken) for _ in range(2)] == ["t_2", "t_3"]
 
 
 def test_replacing_a_shared_constant_leaves_the_other_reader() -> None:

@@ -182,3 +182,29 @@ def test_small_quotients_show_the_last_bits() -> None:
     got = FIXED_POINT.division(a, b, y)(dividend, divisor)
     assert got.tolist() == [[function(p, q) for q in codes_of(b)] for p in (1, 2)]
     assert np.unique(got).size > 100
+
+
+@pytest.mark.parametrize("operation", ["addition", "subtraction"])
+def test_the_arithmetics_are_one_apart_up_to_a_ratio_of_2_15(operation: str) -> None:
+    """Beyond it 24 bits of float32, and the 20 that TFLite shifts by, do not hold the sum."""
+    rng = np.random.default_rng(7)
+    a_q, b_q = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    apart = {13: 0, 15: 0, 21: 0}
+    for exponent in apart:
+        for _ in range(20):
+            y_scale = 10.0 ** rng.uniform(-6, 0)
+            # A simple ratio, so that many sums cancel and do not saturate.
+            ratio = float(rng.integers(1, 40) / rng.integers(40, 80))
+            scales = (y_scale * 2.0**exponent, y_scale * 2.0**exponent * ratio)
+            a, b, y = (
+                per_tensor(scale, int(rng.integers(0, 256)), np.uint8)
+                for scale in (*scales, y_scale)
+            )
+            first, second = (
+                getattr(ARITHMETICS[name], operation)(a, b, y)(a_q, b_q).astype(np.int64)
+                for name in ("onnxruntime", "fixed_point")
+            )
+            apart[exponent] = max(apart[exponent], int(np.abs(first - second).max()))
+    assert apart[13] <= 1
+    assert apart[15] <= 1
+    assert apart[21] > 1

@@ -1,4 +1,4 @@
-"""Averages that onnxruntime has no integer kernel for, against exact fractions."""
+"""Averages: without a kernel in onnxruntime against exact fractions, else at extreme scales."""
 
 from fractions import Fraction
 
@@ -10,8 +10,8 @@ from quantkit.numerics.affine import IntegerArray, QuantParams, per_tensor
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.numerics.float32_requantize import nearest_float32
 from quantkit.ops.contract import Lowering
-from tests.ops.case import make_node, random_codes
-from tests.ops.checks import lower
+from tests.ops.case import Case, make_node, random_codes
+from tests.ops.checks import check_against_onnxruntime, lower
 
 WIDE = [np.int16, np.uint16]
 
@@ -88,3 +88,21 @@ def test_wide_windows_equal_fractions(dtype: type[np.integer], include_pad: int)
         count = 6 if include_pad else window.size
         expected = requantized(int((window - 1234).sum()), count, x, y)
         assert got[0, channel, row, column] == expected
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("scales", [(10.0, 1e-7), (1.0, 1e-7), (1e4, 1e-8), (1e30, 1e-8)], ids=str)
+@pytest.mark.parametrize("strict_integer", [False, True])
+def test_what_reaches_2_31_becomes_the_smallest_code(
+    dtype: type[np.integer], scales: tuple[float, float], strict_integer: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    info = np.iinfo(dtype)
+    q = random_codes(rng, (1, 3, 20, 20), dtype)
+    for zero_point in (int(info.min), int(info.min) + 128, int(info.max)):
+        x, y = (per_tensor(scale, zero_point, dtype) for scale in scales)
+        node = make_node("AveragePool", 1, {"kernel_shape": (3, 2), "pads": (1, 0, 1, 0)})
+        case = Case("extreme", node, (x,), (y,), (q,), "QLinearAveragePool")
+        check_against_onnxruntime(
+            case, "onnxruntime", strict_integer=strict_integer, max_lsb=0, max_share=0.0
+        )

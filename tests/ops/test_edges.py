@@ -11,6 +11,7 @@ import pytest
 from quantkit.errors import ShapeMismatchError
 from quantkit.graph.program import Array, AttributeValue
 from quantkit.numerics.affine import IntegerArray, QuantizedTensor, QuantParams, per_tensor
+from quantkit.ops.contract import OPS
 from quantkit.ops.windows import node_windows
 from tests.ops.case import Case, Input, make_node, random_codes
 from tests.ops.checks import check_against_float_form, check_against_onnxruntime
@@ -105,8 +106,7 @@ def test_same_pads_of_pools(op_type: str, auto_pad: str, ceil_mode: int) -> None
         data = (np.arange(np.prod(size)) * 7 % 251).astype(np.uint8).reshape(1, 1, *size)
         case = one_op(op_type, attributes, [ONE], ONE, [data])
         check(case)
-        if dilation == (1, 1):
-            check_against_float_form(case, "onnxruntime", max_lsb=0, max_share=0.0)
+        check_against_float_form(case, "onnxruntime", max_lsb=0, max_share=0.0)
 
 
 @pytest.mark.parametrize("group", [1, 2, 4], ids=["dense", "grouped", "depthwise"])
@@ -133,9 +133,12 @@ def test_no_window_fits() -> None:
 @pytest.mark.parametrize("y_zero_point", [0, 128])
 def test_a_maximum_of_border_alone(y_zero_point: int) -> None:
     attributes: Attributes = {"kernel_shape": (2,), "pads": (1, 1), "dilations": (3,)}
+    node = make_node("MaxPool", 1, attributes)
     for y in (ONE, per_tensor(0.75, y_zero_point, np.uint8)):
-        data = np.array([[[7, 9]]], np.uint8)
-        check(one_op("MaxPool", attributes, [ONE], y, [data]))
+        codes = np.array([[[7, 9]]], np.uint8)
+        check(one_op("MaxPool", attributes, [ONE], y, [codes]))
+    (least,) = OPS["MaxPool"].float_form(node, [codes.astype(np.float32)])
+    np.testing.assert_array_equal(least, np.finfo(np.float32).min)
 
 
 ONES = [(), (1,), (1, 1), (2, 1), (1, 2), (1, 2, 1), (2,)]

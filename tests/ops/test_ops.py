@@ -287,3 +287,12 @@ def test_integers_are_computed_too(dtype: type[np.integer]) -> None:
     (sliced,) = run_float_node(make_node("Slice", 3, {}), [values, axes, axes + 1])
     assert (largest.tolist(), index.tolist(), sliced.tolist()) == ([3, 7], [1, 1], [[7, 4]])
     assert (largest.dtype, sliced.dtype) == (values.dtype, values.dtype)
+
+
+def test_a_softmax_too_fine_for_integers_is_named() -> None:
+    x, y = per_tensor(0.1, 3, np.uint8), per_tensor(2.0**-18, 0, np.uint8)
+    lowering = Lowering(
+        make_node("Softmax", 1, {}), (x,), (y,), ARITHMETICS["onnxruntime"], strict_integer=True
+    )
+    with pytest.raises(UnsupportedOpError, match=r"node 'node' \(Softmax\): softmax in integers"):
+        OPS["Softmax"].lower(lowering)

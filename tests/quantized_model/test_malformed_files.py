@@ -75,17 +75,41 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "scale absent": (drop_inputs("x_q", 1), r"x_q.* has input size 1"),
     "scale without a name": (read_from("x_q", 1, ""), r"x_q.*'s input 1"),
     "scale is no value": (without_initializer("xs"), "'xs' of node: name: x_q"),
-    "scale 0": (put("xs", 0.0), "node 'x_q': a scale must be finite and greater than 0"),
-    "scale negative": (put("xs", -1.0), "node 'x_q': a scale must be finite and greater"),
-    "scale NaN": (put("xs", np.nan), "node 'x_q': a scale must be finite and greater than 0"),
-    "scale infinite": (put("xs", np.inf), "node 'x_q': a scale must be finite and greater"),
-    "channel scale 0": (put("ws", [0.1, 0.0]), "node 'w_dq': a scale must be finite"),
-    "channel scale NaN": (put("ws", [0.1, np.nan]), "node 'w_dq': a scale must be finite"),
-    "channel scale infinite": (put("ws", [np.inf, 1]), "node 'w_dq': a scale must be finite"),
+    "scale 0": (put("xs", 0.0), "node 'x_q': scale of 'x' is 0.0; a scale must be finite"),
+    "scale negative": (put("xs", -1.0), "node 'x_q': scale of 'x' is -1.0; a scale must be finite"),
+    "scale NaN": (put("xs", np.nan), "node 'x_q': scale of 'x' is nan; a scale must be finite"),
+    "scale infinite": (
+        put("xs", np.inf),
+        "node 'x_q': scale of 'x' is inf; a scale must be finite",
+    ),
+    "channel scale 0": (
+        put("ws", [0.1, 0.0]),
+        "node 'w_dq': scale of 'w_quantized' is 0.0; a scale must be finite",
+    ),
+    "channel scale NaN": (
+        put("ws", [0.1, np.nan]),
+        "node 'w_dq': scale of 'w_quantized' is nan; a scale must be finite",
+    ),
+    "channel scale infinite": (
+        put("ws", [np.inf, 1]),
+        "node 'w_dq': scale of 'w_quantized' is inf; a scale must be finite",
+    ),
     "scale in double": (put("xs", 0.1, np.float64), "'x_q': its scale is float64, not float32"),
     "scale in integers": (put("xs", 1, np.int32), "'x_q': its scale is int32, not float32"),
     "scale empty": (put("xs", []), "node 'x_q': its scale is empty"),
     "scale a matrix": (put("ws", np.ones((2, 3))), "'w_dq': 6 scales for 2 channels along axis 0"),
+    "scale a column": (
+        put("ws", [[0.1], [0.2]]),
+        r"node 'w_dq': its scale .and zero point. must be a scalar .* got shape \(2, 1\) and",
+    ),
+    "zero point a column": (
+        put("xz", [[3]], np.uint8),
+        r"node 'x_q': its scale .and zero point. must be a scalar .* and \(1, 1\)",
+    ),
+    "scale too small for float32": (
+        put("ys", 1e-44),
+        r"node 'conv' \(Conv\): the multiplier .* is not a finite float32",
+    ),
     "scales too many": (
         together(put("ws", [1, 1, 1]), put("wz", [0, 0, 0], np.int8)),
         "node 'w_dq': 3 scales for 2 channels along axis 0",
@@ -194,7 +218,7 @@ def test_damaged_files(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixtu
         ),
         (
             {"xd": "[x_dq] xd = DequantizeLinear(xq, ys, xz)"},
-            "node 'x_dq': its scale and zero point are not those of .* 'x_q'",
+            "node 'x_dq': its scale and zero point are not those with which 'xq' was quantized",
         ),
         (
             {"xd": "[x_dq] xd = DequantizeLinear(x, xs, xz)"},

@@ -181,6 +181,14 @@ MATRICES = {
             "wz5": np.zeros(5, I8),
         },
     ),
+    "matmul-row-of-scales": (
+        "yq = QLinearMatMul(xq, xs, xz, w, ws5, wz5, ys, yz)",
+        {
+            "w": codes(8, 5),
+            "ws5": np.linspace(0.01, 0.03, 5, dtype=np.float32)[None],
+            "wz5": np.zeros((1, 5), I8),
+        },
+    ),
     "matmul-of-two": (
         """tq = Transpose(xq)
         yq = QLinearMatMul(xq, xs, xz, tq, xs, xz, ys, yz)""",
@@ -380,19 +388,40 @@ CONV = "[c_quant] yq = QLinearConv(xq, xs, xz, w, ws, wz, ys, yz, b)"
         (
             """tq = QuantizeLinear(x, ts, tz)
             [join] yq = Concat<axis = 1>(xq, tq)""",
-            "node 'join_input_1': its scale and zero point are not those",
+            "node 'join': its scale and zero point are not those",
         ),
         (
             "[c_quant] yq = QLinearConv(xq, ts, xz, w, ws, wz, ys, yz)",
-            "node 'c_quant_input_0': its scale and zero point are not those",
+            "node 'c_quant': its scale and zero point are not those",
         ),
         (
             "[c_quant] yq = QLinearConv(xq, xs, xz, w, zero, wz, ys, yz)",
-            "node 'c_quant_input_3': .*scale",
+            "node 'c_quant': .*scale",
         ),
         (
             "[c_quant] yq = QLinearConv(xq, xs, xz, w, three, wz, ys, yz)",
-            "node 'c_quant_input_3': .*3 scales",
+            "node 'c_quant': .*3 scales",
+        ),
+        (
+            "[c_quant] yq = QLinearConv(xq, xs, xz, w, none, wz, ys, yz)",
+            "node 'c_quant' .*: the scale of its weight 'w' is empty",
+        ),
+        (
+            "[c_quant] yq = QLinearConv(xq, xs, xz, w, column, wz, ys, yz)",
+            r"node 'c_quant' .*: the scale of its weight 'w' has shape \(5, 1\)",
+        ),
+        (
+            "[c_quant] yq = QLinearConv(xq, xs, xz, w, ws, wz, ys, yz, short)",
+            r"node 'c_quant': its bias has shape \(4,\) for 5 output channels",
+        ),
+        (
+            "[a] yq = com.microsoft.QLinearAdd(xq, xs, xz, xq, xs, xz, zero, yz)",
+            "node 'a': scale of .* is 0.0",
+        ),
+        (
+            """tq = QLinearConv(xq, xs, xz, w, ws, wz, ts, tz)
+            [s] yq = com.microsoft.QLinearSigmoid(tq, ys, yz, ys, yz)""",
+            "node 's': its scale and zero point are not those with which 'tq' was quantized",
         ),
     ],
 )
@@ -404,6 +433,9 @@ def test_malformed_nodes_are_named(tmp_path: Path, line: str, message: str) -> N
         "b": np.arange(5, dtype=np.int32),
         "zero": np.array(0.0, np.float32),
         "three": np.array([0.1, 0.2, 0.3], np.float32),
+        "none": np.zeros(0, np.float32),
+        "column": np.full((5, 1), 0.1, np.float32),
+        "short": np.arange(4, dtype=np.int32),
     }
     path = write_text(tmp_path, body(line), constants, inputs=PICTURE, outputs="float[N,C,H,W] y")
     with pytest.raises(ModelError, match=message):

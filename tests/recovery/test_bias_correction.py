@@ -31,6 +31,7 @@ CONVOLUTIONS = {
     "standard": ("float[8,4,3,3] w", "pads = [1,1,1,1]"),
     "strided": ("float[8,4,3,3] w", "pads = [1,1,1,1], strides = [2,2]"),
     "same": ("float[8,4,4,4] w", 'auto_pad = "SAME_UPPER", strides = [2,2]'),
+    "apart": ("float[8,4,1,2] w", 'auto_pad = "SAME_UPPER", strides = [5,6]'),
     "depthwise": ("float[4,1,3,3] w", "pads = [1,1,1,1], group = 4"),
     "grouped": ("float[6,2,3,3] w", "pads = [0,1,2,0], group = 2"),
     "dilated": ("float[8,4,3,3] w", "pads = [2,2,2,2], dilations = [2,2]"),

@@ -11,7 +11,7 @@ from quantkit.reporting.compare import LayerError
 from quantkit.reporting.diagnose import Cause
 from quantkit.reporting.render_terminal import drop_sentence, print_report, render
 from quantkit.reporting.report import Drop, EngineRow, Report
-from quantkit.reporting.terminal_table import make_table, shortened
+from quantkit.reporting.terminal_table import make_table, percent_text, shortened
 
 LONG = "/features/features.17/conv/conv.1/conv.1.0/Conv"
 HALVED = Drop(points=50.0, low=41.25, high=57.5, p_value=1e-9, right_to_wrong=60, wrong_to_right=10)
@@ -156,6 +156,14 @@ def test_only_the_worst_rows_are_shown() -> None:
     assert "/stem" not in file.getvalue()
 
 
+@pytest.mark.parametrize("layers", [(), DAMAGED.layers[2:3]])
+def test_without_a_judged_layer_nothing_is_said_of_layers(layers: tuple[LayerError, ...]) -> None:
+    text = rendered(HEALTHY.model_copy(update={"layers": layers}), 200)
+    assert "\n\nNo layer could be judged.\n3 integer layers are not judged: " in text
+    for phrase in ("worst first", "alone", "stands out"):
+        assert phrase not in text
+
+
 @pytest.mark.parametrize(
     ("points", "low", "high", "expected"),
     [
@@ -201,3 +209,27 @@ def test_numbers_are_never_broken() -> None:
     file = console.file
     assert isinstance(file, io.StringIO)
     assert "1,234,567,890" in file.getvalue()
+
+
+def test_a_narrow_table_tells_names_apart_and_breaks_nothing() -> None:
+    names = [f"/features/features.{i}/conv/conv.0/conv.0.0/Conv" for i in (1, 11, 2)]
+    rows = [[name, "GlobalAveragePool", "1,234,567", "22,222 (11)", ""] for name in names]
+    numbers = ("codes", "so far")
+    table = make_table(
+        ["layer", "op", *numbers, "note"], rows, width=60, right=numbers, name="layer"
+    )
+    lines = table.plain.splitlines()
+    assert len(lines) == 2 + len(rows)
+    assert lines[0].split() == ["layer", "op", "codes", "so", "far"]
+    assert max(map(len, lines)) <= 60
+    assert all(line == line.rstrip() for line in lines)
+    shown = [line.split()[0] for line in lines[2:]]
+    assert [text.split("…")[1] for text in shown] == ["1", "11", "2"]
+    assert all(text.endswith("/conv.0.0/Conv") for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("percent", "text"), [(100.0, "100.0"), (99.96, "99.9"), (99.0, "99.0"), (0.0, "0.0")]
+)
+def test_a_percentage_is_not_rounded_up_to_all(percent: float, text: str) -> None:
+    assert percent_text(percent) == text
