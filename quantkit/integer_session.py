@@ -5,7 +5,7 @@ are dequantized, its outputs are quantized where the plan gives them parameters;
 refuses such a model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,44 @@ class IntegerSession:
             ShapeMismatchError: An input is missing or has another shape, or a name is no value of
                 the graph.
         """
+        values = self._inputs(feeds)
+        wanted = set(fetches)
+        results = {name: values[name] for name in wanted & set(values)}
+        for _, _, outputs in self._run_steps(values):
+            results |= {name: outputs[name] for name in wanted & set(outputs)}
+        unknown = wanted - set(results)
+        if unknown:
+            raise ShapeMismatchError(f"{min(unknown)!r} is no value of the prepared graph")
+        return {name: results[name] for name in fetches}
+
+    def run_steps(
+        self, feeds: Mapping[str, Array]
+    ) -> Iterator[tuple[Step, Mapping[str, Array], Mapping[str, Array]]]:
+        """Run one batch node by node.
+
+        Args:
+            feeds: Real values (quantized here), or codes, by input name.
+
+        Yields:
+            Each step, the values that are alive while it runs (its outputs among them), and its
+            outputs; codes where quantized. The mapping of values changes with the next step.
+
+        Raises:
+            ShapeMismatchError: An input is missing or has another shape.
+        """
+        return self._run_steps(self._inputs(feeds))
+
+    def _run_steps(
+        self, values: dict[str, Array]
+    ) -> Iterator[tuple[Step, Mapping[str, Array], Mapping[str, Array]]]:
+        for step, forgotten in zip(self.steps, self.last_use, strict=True):
+            outputs = self.run_step(step, values)
+            values |= outputs
+            yield step, values, outputs
+            for name in forgotten:
+                values.pop(name, None)
+
+    def _inputs(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         values: dict[str, Array] = {}
         for spec in self.program.inputs:
             if spec.name not in feeds:
@@ -92,19 +130,7 @@ class IntegerSession:
                 )
             _require_shape(spec, feeds[spec.name])
             values[spec.name] = self._stored(spec.name, feeds[spec.name])
-        wanted = set(fetches)
-        results = {name: values[name] for name in wanted & set(values)}
-        for step, forgotten in zip(self.steps, self.last_use, strict=True):
-            for name, value in self.run_step(step, values).items():
-                values[name] = value
-                if name in wanted:
-                    results[name] = value
-            for name in forgotten:
-                values.pop(name, None)
-        unknown = wanted - set(results)
-        if unknown:
-            raise ShapeMismatchError(f"{min(unknown)!r} is no value of the prepared graph")
-        return {name: results[name] for name in fetches}
+        return values
 
     def run_step(self, step: Step, values: Mapping[str, Array]) -> dict[str, Array]:
         """Run one node on values as :meth:`run_codes` holds them (codes where quantized)."""

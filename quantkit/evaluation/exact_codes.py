@@ -114,24 +114,11 @@ def _operand(
         weight = node.inputs[rule.weight]
         scale = (model.constants[weight].params if weight in model.constants else params).scale
         return codes.astype(np.float64) * scale.astype(np.float64)
-    real = _centered(codes, params)
+    scale, zero_point = params.aligned(codes.ndim)
+    real = codes.astype(np.float64) - zero_point
     if not (is_product and position == 0):
-        real *= _aligned(params.scale, params, codes.ndim)
+        real *= scale.astype(np.float64)
     return real
-
-
-def _centered(codes: IntegerArray, params: QuantParams) -> Float64Array:
-    return codes.astype(np.float64) - _aligned(params.zero_point, params, codes.ndim)
-
-
-def _aligned(array: Array, params: QuantParams, ndim: int) -> Float64Array:
-    """Per-channel parameters along their axis."""
-    wide = array.astype(np.float64)
-    if params.axis is None:
-        return wide
-    shape = [1] * ndim
-    shape[params.axis] = -1
-    return wide.reshape(shape)
 
 
 def _exact(y: Float64Array, x_scale: float, params: QuantParams, *, is_product: bool) -> ExactCodes:

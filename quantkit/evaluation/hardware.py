@@ -12,7 +12,7 @@ import numpy as np
 from quantkit.calibration.batches import batches
 from quantkit.calibration.dataset import Dataset
 from quantkit.errors import ConfigError
-from quantkit.evaluation.layer_codes import Values, accumulator, random_feeds, run_steps
+from quantkit.evaluation.layer_codes import Values, accumulator, random_feeds
 from quantkit.evaluation.output_codes import OutputCodes, clamped_ends, counted
 from quantkit.evaluation.product_pairs import ProductPairs, product_pairs
 from quantkit.graph.program import Array, Node
@@ -161,12 +161,12 @@ def hardware_verdicts(
             (feeds,) = random_feeds(model, 1)
         except ConfigError:  # an open size: nothing can be run
             feeds = {}
-        for step, values, _ in run_steps(session, feeds) if feeds else ():
+        for step, values, _ in session.run_steps(feeds) if feeds else ():
             seen = observed[step.node.name]
             seen.live_bytes = _live_bytes(step.node, model, values)
     else:
         for batch in batches(dataset, 1):
-            for step, values, outputs in run_steps(session, batch.arrays):
+            for step, values, outputs in session.run_steps(batch.arrays):
                 seen = observed[step.node.name]
                 live = _live_bytes(step.node, model, values)
                 seen.live_bytes = max(seen.live_bytes or 0, live)

@@ -17,8 +17,8 @@ from quantkit.calibration.dataset import Dataset
 from quantkit.errors import ConfigError, ShapeMismatchError
 from quantkit.exporters.contract import LayerCodes, Samples
 from quantkit.graph.program import Array, Node, TensorSpec
-from quantkit.integer_session import IntegerSession, Step, open_integer_session
-from quantkit.numerics.affine import QuantizedTensor, QuantParams, quantize
+from quantkit.integer_session import Step, open_integer_session
+from quantkit.numerics.affine import QuantizedTensor, QuantParams
 from quantkit.numerics.arithmetic import ARITHMETICS
 from quantkit.numerics.code_table import every_code
 from quantkit.numerics.integer_gemm import sums_of
@@ -75,27 +75,6 @@ def random_feeds(model: QuantizedModel, runs: int) -> list[dict[str, Array]]:
     ]
 
 
-def run_steps(session: IntegerSession, feeds: Values) -> Iterator[tuple[Step, Values, Values]]:
-    """Run the network once, node by node.
-
-    Yields:
-        Each step, the values that are alive while it runs (its outputs among them), and its
-        outputs; codes where quantized. The mapping of values changes with the next step.
-    """
-    values: dict[str, Array] = {}
-    for name, array in feeds.items():
-        params = session.params.get(name)
-        if params is not None and array.dtype != params.dtype:
-            array = quantize(np.asarray(array, np.float32), params)
-        values[name] = array
-    for step, forgotten in zip(session.steps, session.last_use, strict=True):
-        outputs = session.run_step(step, values)
-        values.update(outputs)
-        yield step, values, outputs
-        for name in forgotten:
-            values.pop(name, None)
-
-
 def accumulator(node: Node, model: QuantizedModel, values: Values) -> npt.NDArray[np.int64] | None:
     """The exact sums of an integer node before they are requantized.
 
@@ -130,7 +109,7 @@ def accumulator(node: Node, model: QuantizedModel, values: Values) -> npt.NDArra
 def _layers(model: QuantizedModel, feeds: Sequence[Values]) -> Iterator[LayerCodes]:
     sessions = {name: open_integer_session(model, arithmetic=name) for name in ARITHMETICS}
     network = sessions["onnxruntime"]
-    passes = [run_steps(network, feed) for feed in feeds]
+    passes = [network.run_steps(feed) for feed in feeds]
     for position, runs in enumerate(zip(*passes, strict=True)):
         step = network.steps[position]
         if step.kernel is None:
@@ -190,10 +169,7 @@ def _sums(node: Node, model: QuantizedModel, runs: Sequence[Values]) -> Array | 
 
 
 def _centred_constant(tensor: QuantizedTensor) -> Array:
-    shape = [1] * tensor.data.ndim
-    if tensor.params.axis is not None:
-        shape[tensor.params.axis] = -1
-    zero_point = tensor.params.zero_point.reshape(shape)
+    _, zero_point = tensor.params.aligned(tensor.data.ndim)
     return np.subtract(tensor.data, zero_point, dtype=np.float64)
 
 

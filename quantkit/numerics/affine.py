@@ -77,6 +77,14 @@ class QuantParams:
         """Whether there is one scale per channel."""
         return self.axis is not None
 
+    def aligned(self, ndim: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """Scale and zero point, shaped to broadcast against codes of ``ndim`` axes."""
+        if self.axis is None:
+            return self.scale, self.zero_point
+        shape = [1] * ndim
+        shape[self.axis] = -1
+        return self.scale.reshape(shape), self.zero_point.reshape(shape)
+
     def equals(self, other: "QuantParams") -> bool:
         """Whether both give every code the same meaning, bit for bit."""
         return (
@@ -198,7 +206,7 @@ def quantize(x: FloatArray, params: QuantParams) -> IntegerArray:
     Raises:
         NonFiniteRangeError: ``x`` holds NaN.
     """
-    scale, zero_point = _aligned(params, x.ndim)
+    scale, zero_point = params.aligned(x.ndim)
     # NumPy turns results without axes into scalars, hence asarray.
     scaled = np.asarray(np.asarray(x, np.float32) / scale)
     np.rint(scaled, out=scaled)
@@ -224,7 +232,7 @@ def dequantize(q: IntegerArray, params: QuantParams) -> npt.NDArray[np.float32]:
     Returns:
         Real values, float32, shaped like ``q``.
     """
-    scale, zero_point = _aligned(params, q.ndim)
+    scale, zero_point = params.aligned(q.ndim)
     difference = np.asarray(q.astype(np.int64) - zero_point)
     return np.asarray(difference.astype(np.float32) * scale)
 
@@ -235,14 +243,3 @@ def _code_dtype(dtype: npt.DTypeLike) -> np.dtype[np.integer]:
 
 def _usable_scale(scale: float) -> float:
     return 1.0 if scale == 0.0 else max(scale, SMALLEST_SCALE)
-
-
-def _aligned(
-    params: QuantParams, ndim: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Scale and zero point reshaped to broadcast against an array of ``ndim`` axes."""
-    if params.axis is None:
-        return params.scale, params.zero_point
-    shape = [1] * ndim
-    shape[params.axis] = -1
-    return params.scale.reshape(shape), params.zero_point.reshape(shape)

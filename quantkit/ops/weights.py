@@ -30,19 +30,6 @@ def spatial_weight_refusal(node: Node, constants: Sequence[Array | None]) -> str
     return None
 
 
-def require_8_bit_input(node: Node, params: QuantParams) -> None:
-    """Refuse wide activations where a kernel has tables of 256 codes, and per-channel ones.
-
-    Raises:
-        UnsupportedOpError: The activation's codes are wider than 8 bits, or it is per channel.
-    """
-    if params.dtype.itemsize != 1 or params.is_per_channel:
-        raise UnsupportedOpError(
-            f"{node.name} ({node.op_type}): the integer kernel takes 8-bit activations quantized "
-            f"per tensor, got {params.dtype} with axis {params.axis}"
-        )
-
-
 def require_factor(node: Node, params: QuantParams) -> None:
     """Refuse activations that no product is proved for.
 
@@ -69,11 +56,8 @@ def centered_weight(node: Node, weight: QuantizedTensor | None) -> npt.NDArray[n
             f"{node.name} ({node.op_type}): weights have 8-bit codes, got {weight.data.dtype}; "
             "quantize them to int8"
         )
-    shape = [1] * weight.data.ndim
-    if weight.params.axis is not None:
-        shape[weight.params.axis] = -1
-    zero_point = weight.params.zero_point.astype(np.int16).reshape(shape)
-    return weight.data.astype(np.int16) - zero_point
+    _, zero_point = weight.params.aligned(weight.data.ndim)
+    return weight.data.astype(np.int16) - zero_point.astype(np.int16)
 
 
 def constant_bias(

@@ -155,11 +155,7 @@ def accumulator_bound(
         x_params: Parameters of the input codes; per tensor.
         axis: The weight's output-channel axis.
     """
-    zero_point = weight.params.zero_point.astype(np.int64)
-    if weight.params.axis is not None:
-        shape = [1] * weight.data.ndim
-        shape[weight.params.axis] = -1
-        zero_point = zero_point.reshape(shape)
+    _, zero_point = weight.params.aligned(weight.data.ndim)
     centred = _outputs_first(weight.data.astype(np.int64) - zero_point, axis)
     rows = centred.reshape(_sum_count(weight.data.shape, axis), -1)
     return int(_row_bounds(rows, bias_q, x_params).max(initial=0))
