@@ -8,13 +8,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from math import inf
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from benchmarks.contestants import Figures, measure
+from benchmarks.contestants import Figures, available_gb, measure
 from benchmarks.limits import within
 from benchmarks.peers import prepare_for_onnxruntime
 from benchmarks.zoo import CALIBRATION_PICTURES, NETWORKS, has_zoo, pictures, zoo
@@ -58,7 +57,7 @@ def _speed(model: Path, rows: Path, folder: Path) -> list[bool]:
     for index in range(ROUNDS):
         for name in ("plain", "quantkit", "exact", "minmax"):
             found[name].append(measure(name, prepared if name == "minmax" else model, rows))
-        if index == 0 and _available_gb() >= _PERCENTILE_NEEDS_GB:
+        if index == 0 and available_gb() >= _PERCENTILE_NEEDS_GB:
             found["percentile"].append(measure("percentile", prepared, rows))
     for name, runs in found.items():
         if runs:
@@ -165,15 +164,6 @@ def _linked(folder: Path, count: int) -> Path:
             ]
             (linked / f"{index:04}{picture.suffix}").symlink_to(picture.resolve())
     return linked
-
-
-def _available_gb() -> float:
-    """Memory that can be had without swapping; infinite where the system does not tell."""
-    facts = Path("/proc/meminfo")
-    if not facts.exists():
-        return inf
-    lines = dict(line.split(":", 1) for line in facts.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) / 2**20
 
 
 if __name__ == "__main__":

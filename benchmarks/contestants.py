@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,15 @@ def peak_mb() -> float:
         return int(lines["VmHWM"].split()[0]) / 1024
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def available_gb() -> float:
+    """Memory that can be had without swapping; infinite where the system does not tell."""
+    facts = Path("/proc/meminfo")
+    if not facts.exists():
+        return inf
+    lines = dict(line.split(":", 1) for line in facts.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) / 2**20
 
 
 def main(name: str, model: str, data: str) -> None:

@@ -1,5 +1,9 @@
-"""onnxruntime's own calibration and quantizer on the same model and samples."""
+"""onnxruntime's own calibration and quantizer on the same model and samples.
 
+``python -m benchmarks.peers MODEL SAMPLES OUTPUT`` quantizes with one scale per weight.
+"""
+
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -18,8 +22,9 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from quantkit.calibration.batches import batches
-from quantkit.calibration.dataset import Dataset
+from quantkit.calibration.dataset import Dataset, open_dataset
 from quantkit.graph.program import Array
+from quantkit.passes.prepare import prepare
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -71,8 +76,10 @@ def calibrate_with_onnxruntime(
         return len(calibrator.compute_data().keys())
 
 
-def quantize_with_onnxruntime(source: Path, dataset: Dataset, output: Path) -> float:
-    """Preprocess and quantize (MinMax, QDQ, uint8 activations, int8 per-channel weights).
+def quantize_with_onnxruntime(
+    source: Path, dataset: Dataset, output: Path, *, per_channel: bool = True
+) -> float:
+    """Preprocess and quantize (MinMax, QDQ, uint8 activations, int8 weights).
 
     Returns:
         Seconds it took.
@@ -88,7 +95,19 @@ def quantize_with_onnxruntime(source: Path, dataset: Dataset, output: Path) -> f
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            per_channel=True,
+            per_channel=per_channel,
             calibrate_method=CalibrationMethod.MinMax,
         )
     return time.perf_counter() - start
+
+
+def main(model: str, samples: str, output: str) -> None:
+    """Quantize with one scale per weight, and print the time."""
+    inputs = prepare(model).program.inputs
+    dataset = open_dataset(samples, inputs, preprocessing=None)
+    seconds = quantize_with_onnxruntime(Path(model), dataset, Path(output), per_channel=False)
+    print(f"time {seconds:.1f}s")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

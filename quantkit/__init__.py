@@ -5,6 +5,12 @@ Example:
     >>> result = quantkit.quantize("mobilenet.onnx", "pictures/")  # doctest: +SKIP
     >>> result.save("mobilenet.int8.onnx")  # doctest: +SKIP
 
+With another recipe than ``balanced``:
+    >>> from quantkit.recipes import RECIPES
+    >>> quantkit.quantize(
+    ...     "mobilenet.onnx", "pictures/", config=RECIPES["accurate"]
+    ... )  # doctest: +SKIP
+
 A quantized model of any tool, on integers:
     >>> model = quantkit.QuantizedModel.from_qdq("mobilenet.int8.onnx")  # doctest: +SKIP
     >>> outputs = quantkit.open_integer_session(model).run({"input": x})  # doctest: +SKIP
@@ -12,22 +18,25 @@ A quantized model of any tool, on integers:
 
 from quantkit.calibration.preprocessing import PRESETS, Preprocessing
 from quantkit.calibration.table import CalibrationTable
-from quantkit.config import QuantConfig, read_config
+from quantkit.config import QuantConfig
 from quantkit.errors import QuantkitError
 from quantkit.evaluation.hardware import LayerVerdict, hardware_verdicts
 from quantkit.integer_session import IntegerSession, open_integer_session
 from quantkit.passes.prepare import Prepared, prepare
 from quantkit.pipeline import (
     Quantization,
+    Tuning,
     calibrate,
     export,
     load_quantized,
     quantize,
     quantize_calibrated,
     report,
+    tune,
     verify,
 )
 from quantkit.quantized_model.model import QuantizedModel
+from quantkit.recipes import read_config
 
 __all__ = [
     "PRESETS",
@@ -40,6 +49,7 @@ __all__ = [
     "Quantization",
     "QuantizedModel",
     "QuantkitError",
+    "Tuning",
     "calibrate",
     "export",
     "hardware_verdicts",
@@ -50,5 +60,6 @@ __all__ = [
     "quantize_calibrated",
     "read_config",
     "report",
+    "tune",
     "verify",
 ]

@@ -1,9 +1,7 @@
-"""What the user may choose: frozen, validated, read from TOML."""
+"""What the user may choose: frozen and validated."""
 
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
@@ -21,7 +19,24 @@ class QuantConfig(BaseModel):
         reduce_range: Whether weight codes stay within [-64, 64], so that x86 without VNNI cannot
             saturate when it adds two products in 16 bits.
         nodes_to_reduce_range: Names of the only nodes whose weight codes stay within [-64, 64].
+        activation_type: Codes of activations: "uint8" with any zero point, or "int8" with zero
+            point 0 (symmetric).
+        tensors_in_16_bits: Names of activations with codes of 16 bits, of the same kind;
+            onnxruntime computes the nodes that read or write them in floats.
+        cross_layer_equalization: Whether channels between two layers are rescaled, so that all of
+            them use the codes of their tensor.
+        linear_edge_equalization: Likewise where tensors are added up before they are read.
+        high_bias_absorption: Whether what a channel always holds is moved into the next bias.
+        weight_scale_search: Whether weight scales are those of least squared error.
         bias_correction: Whether the mean error of rounded weights is taken out of the biases.
+        activation_range_search: Whether ranges are chosen by the error of the network's output that
+            they cause; needs data.
+        learned_rounding: Whether weights are rounded so that their layer's output stays; needs
+            data.
+        empirical_bias_correction: Whether biases make up for what is left of the mean error of
+            their layer's output; needs data.
+        block_reconstruction: Whether rounding and scales of whole blocks are fitted to the float
+            block's output; needs data.
         nodes_to_exclude: Names of nodes that stay float.
         op_types_to_quantize: Only these op types are quantized; empty: all that can be.
     """
@@ -33,28 +48,33 @@ class QuantConfig(BaseModel):
     per_channel: StrictBool = True
     reduce_range: StrictBool = False
     nodes_to_reduce_range: tuple[str, ...] = ()
+    activation_type: Literal["uint8", "int8"] = "uint8"
+    tensors_in_16_bits: tuple[str, ...] = ()
+    cross_layer_equalization: StrictBool = True
+    linear_edge_equalization: StrictBool = True
+    high_bias_absorption: StrictBool = True
+    weight_scale_search: StrictBool = True
     bias_correction: StrictBool = True
+    activation_range_search: StrictBool = False
+    learned_rounding: StrictBool = False
+    empirical_bias_correction: StrictBool = False
+    block_reconstruction: StrictBool = False
     nodes_to_exclude: tuple[str, ...] = ()
     op_types_to_quantize: tuple[str, ...] = ()
+
+    def steps_with_data(self) -> tuple[str, ...]:
+        """The steps switched on that run the model on the calibration data."""
+        steps = (
+            "activation_range_search",
+            "learned_rounding",
+            "empirical_bias_correction",
+            "block_reconstruction",
+        )
+        return tuple(step for step in steps if getattr(self, step))
 
     def weight_qmax(self, node: str) -> int:
         """The largest weight code of a node; the smallest is its negative."""
         return 64 if self.reduce_range or node in self.nodes_to_reduce_range else 127
-
-
-def read_config(path: str | Path) -> QuantConfig:
-    """Read a TOML file whose keys are the fields of :class:`QuantConfig`.
-
-    Raises:
-        ConfigError: The file is missing, is not TOML, or has an unknown or wrong entry.
-    """
-    try:
-        entries = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from error
-    return config_of(entries, f"recipe {str(path)!r}")
 
 
 def config_of(entries: Mapping[str, Any], source: str) -> QuantConfig:

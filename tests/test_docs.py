@@ -14,7 +14,9 @@ from tests.cli.runner import run
 from tests.ops_table import float_islands, ops_table
 from tests.worked_example import codes, example_text
 
-PAGES = ("README.md", "docs/calibration.md", "docs/integers.md")
+PAGES = ("README.md", "docs/accuracy.md", "docs/calibration.md", "docs/integers.md")
+ON_DIGITS = ("README.md", "docs/accuracy.md", "docs/integers.md")
+RECIPES = ("README.md", "docs/accuracy.md")
 OPTION = r"(?<![\w-])--?[a-z][a-z-]*"
 QUANTIZED = "digits.int8.onnx"
 
@@ -101,6 +103,21 @@ def test_options_in_the_text_exist(
     assert named - set().union(*options.values()) == set()
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_in_the_text_can_be_read(name: str, repository: Path, tmp_path: Path) -> None:
+    recipes = blocks(repository / name, "toml")
+    assert recipes
+    for recipe in recipes:
+        (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
+        quantkit.read_config(tmp_path / "recipe.toml")
+
+
+def test_the_readme_names_every_choice(repository: Path) -> None:
+    text = "".join(blocks(repository / "README.md", "toml"))
+    named = set(re.findall(r"^(\w+) =", text, re.MULTILINE))
+    assert named == {"base", *quantkit.QuantConfig.model_fields}
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/integers.md"])
 def test_links_lead_somewhere(name: str, repository: Path) -> None:
     page = repository / name
@@ -121,13 +138,13 @@ def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["README.md", "docs/integers.md"])
+@pytest.mark.parametrize("name", ON_DIGITS)
 def test_commands_and_examples_on_the_digits_run(
     name: str, repository: Path, digits: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = repository / name
     shown = [line for block in blocks(page, "console") for line in block.splitlines()]
-    own = [command for command in commands(page) if QUANTIZED in command]
+    own = [command for command in commands(page) if "digits" in command]
     assert own
     for command in own:
         out, _ = run(command, capsys)

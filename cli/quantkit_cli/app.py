@@ -26,6 +26,7 @@ from quantkit_cli.merge_command import merge
 from quantkit_cli.quantize_command import quantize
 from quantkit_cli.report_command import report
 from quantkit_cli.show_command import show
+from quantkit_cli.tune_command import tune
 from quantkit_cli.verify_command import verify
 
 TRACEBACK_VARIABLE = "QUANTKIT_TRACEBACK"
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, inspect, calibrate, merge, show, export, quantize, verify, report):
+for command in (demo, inspect, calibrate, merge, show, export, quantize, tune, verify, report):
     app.command(command.__name__)(command)
 
 

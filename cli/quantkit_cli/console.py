@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, TextIO
 
 import typer
@@ -104,6 +104,25 @@ def progress(description: str) -> Iterator[Progress]:
             yield advance
     else:
         yield _lines(description)
+
+
+@contextmanager
+def sections() -> Iterator[Callable[[str, int, int], None]]:
+    """One :func:`progress` after the other, each begun when it is first heard of.
+
+    Yields:
+        To be called with the section's name, what is done of it and what there is in all.
+    """
+    with ExitStack() as stack:
+        known: dict[str, Progress] = {}
+
+        def advance(section: str, done: int, total: int) -> None:
+            if section not in known:
+                stack.close()
+                known[section] = stack.enter_context(progress(section.replace("_", " ")))
+            known[section](done, total)
+
+        yield advance
 
 
 @contextmanager

@@ -29,7 +29,9 @@ DataOption = Annotated[
 ]
 OptionalData = Annotated[
     Path | None,
-    typer.Option("--data", "-d", metavar="DATA", help=f"For vectors: {_DATA_HELP}", parser=_named),
+    typer.Option(
+        "--data", "-d", metavar="DATA", help=f"For vectors and recipes: {_DATA_HELP}", parser=_named
+    ),
 ]
 Preset = Annotated[
     str | None,

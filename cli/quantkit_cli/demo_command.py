@@ -32,8 +32,8 @@ def demo(
     _run("verify", quantized, "--data", evaluation)
     _run("report", model, quantized, "--data", evaluation)
 
-    print("\nNow the same with one weight scale per layer, and the errors left in the biases:")
-    options = ("--per-tensor", "--no-bias-correction")
+    print("\nNow with one weight scale per layer, and without the steps that make up for it:")
+    options = ("--per-tensor", "--no-bias-correction", "--no-cross-layer-equalization")
     _run("export", model, "--calibration", table, *options, "--output", damaged)
     _run("report", model, damaged, "--data", evaluation)
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from quantkit_cli import data_options
 from quantkit_cli import quantization_options as options
-from quantkit_cli.console import Quiet, Verbose
+from quantkit_cli.console import Quiet, Verbose, sections
 from quantkit_cli.outputs import check_export, files_of_model
+from quantkit_cli.quantization_summary import print_summary, summary
+
+if TYPE_CHECKING:
+    from quantkit.config import QuantConfig
+
+DEFAULT_RECIPE = "fast"
 
 
+@options.takes_choices
 def export(
     model: Annotated[
         Path,
@@ -28,21 +35,17 @@ def export(
         Path | None,
         typer.Option("--calibration", "-c", help="The float model's *.calib.npz file."),
     ] = None,
-    recipe: options.Recipe = None,
-    method: options.Method = None,
-    percentile: options.Percentile = None,
-    per_channel: options.PerChannel = None,
-    reduce_range: options.ReduceRange = None,
-    reduce_range_node: options.ReduceRangeNode = None,
-    bias_correction: options.BiasCorrection = None,
-    nodes_to_exclude: options.NodesToExclude = None,
-    op_types_to_quantize: options.OpTypesToQuantize = None,
+    choices: options.Choices = options.NOTHING,
     fold_batch_norm: options.FoldBatchNorm = False,
     format: options.Format = "qdq",
     data: data_options.OptionalData = None,
     num_samples: Annotated[
         int | None,
-        typer.Option("--num-samples", min=1, help="For vectors: how many samples; default: 1."),
+        typer.Option(
+            "--num-samples",
+            min=1,
+            help="How many samples; default: 1 for vectors, all for a recipe.",
+        ),
     ] = None,
     preset: data_options.Preset = None,
     mean: data_options.Mean = None,
@@ -62,40 +65,45 @@ def export(
 
     Without --calibration, MODEL is quantized already and is converted to --format as it is.
     With --format vectors, layers get the codes that the samples of --data make, prepared as for
-    calibration; without --data, pseudo-random codes.
+    calibration; without --data, pseudo-random codes. With --recipe balanced or accurate, --data is
+    the calibration data, which steps of the recipe run the model on.
     """
     from quantkit.calibration.table import CalibrationTable
-    from quantkit.config import QuantConfig
     from quantkit.errors import ConfigError, UnsupportedModelError
+    from quantkit.exporters.contract import SAMPLE_FORMATS
     from quantkit.pipeline import export as write
     from quantkit.pipeline import load_quantized, quantize_calibrated
 
     preprocessing = data_options.chosen_preprocessing(
         preset, mean, std, resize, fit, crop, size, layout, channel_order
     )
-    config = options.chosen_config(
-        recipe,
-        method,
-        per_channel,
-        reduce_range,
-        bias_correction,
-        nodes_to_exclude,
-        op_types_to_quantize,
-        percentile,
-        reduce_range_node,
-    )
-    check_export(output, format, inputs=(*files_of_model(model), calibration, recipe))
+    config = choices.config(DEFAULT_RECIPE)
+    inputs = (*files_of_model(model), calibration, choices.recipe_file())
+    check_export(output, format, inputs=inputs)
+    samples: dict[str, Any] = {
+        "data": data,
+        "preprocessing": preprocessing,
+        "num_samples": num_samples,
+        "strict": strict,
+    }
+    has_steps = False
     if calibration is not None:
         if fold_batch_norm:
             raise ConfigError(
                 "--fold-batch-norm is for a MODEL that is quantized already; of a float model "
                 "every BatchNormalization is folded anyway: leave it out"
             )
+        has_steps = _needs_data(config, data, format)
         table = CalibrationTable.load(calibration)
-        quantized = quantize_calibrated(model, table, config).model
+        if has_steps:
+            with sections() as advance:
+                given = {**samples, "progress": advance}
+                quantized = quantize_calibrated(model, table, config, **given).model
+        else:
+            quantized = quantize_calibrated(model, table, config).model
     else:
         # Before the model is read: a forgotten --calibration is the likelier mistake.
-        if config != QuantConfig():
+        if choices.given():
             raise ConfigError(
                 "without --calibration a quantized MODEL is converted as it is: options that "
                 "choose how to quantize have no effect; give --calibration, or leave them out"
@@ -106,17 +114,35 @@ def export(
             raise UnsupportedModelError(
                 f"{error}; to export a float model, give its --calibration"
             ) from error
-    write(
-        quantized,
-        output,
-        format,
-        data=data,
-        preprocessing=preprocessing,
-        num_samples=num_samples,
-        strict=strict,
-    )
-    facts = options.summary(quantized, model, output)
+    is_for_steps = has_steps and format not in SAMPLE_FORMATS
+    write(quantized, output, format, **({} if is_for_steps else samples))
+    facts = summary(quantized, model, output, None if calibration is None else config)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
-        options.print_summary(facts)
+        print_summary(facts)
+
+
+def _needs_data(config: QuantConfig, data: Path | None, format: str) -> bool:
+    """Whether steps of the recipe run the model on data, which then are given.
+
+    Raises:
+        ConfigError: They are not given; or they are, and nothing reads them.
+    """
+    from quantkit.errors import ConfigError
+    from quantkit.exporters.contract import SAMPLE_FORMATS
+    from quantkit.recipes import recipe_name
+
+    steps = config.steps_with_data()
+    if steps and data is None:
+        switches = " ".join(f"--no-{step.replace('_', '-')}" for step in steps)
+        raise ConfigError(
+            f"the recipe {recipe_name(config)} runs the model on data, and none are given: give "
+            f"--data (the calibration data), or leave these steps out: {switches}"
+        )
+    if data is not None and not steps and format not in SAMPLE_FORMATS:
+        raise ConfigError(
+            f"nothing reads --data: the recipe {recipe_name(config)} needs the calibration file "
+            f"alone, and {format} holds no samples; leave it out, or choose --recipe balanced"
+        )
+    return bool(steps)

@@ -91,7 +91,7 @@ def _check_parent(path: Path, option: str) -> None:
 
 def _is_data(path: Path, folder: Path) -> bool:
     """Whether a file may be one of the samples in a folder: anything that quantkit never writes."""
-    ours = path.name.endswith((".onnx", ".calib.npz", ".calib.npz.unfinished"))
+    ours = path.name.endswith((".onnx", ".calib.npz", ".calib.npz.unfinished", ".toml", ".jsonl"))
     return not ours and path.resolve().is_relative_to(folder.resolve())
 
 

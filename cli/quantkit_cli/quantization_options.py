@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from quantkit_cli.outputs import written_bytes
-
 if TYPE_CHECKING:
     from quantkit.config import QuantConfig
-    from quantkit.quantized_model.model import QuantizedModel
-
-_SHOWN = 5
 
 FoldBatchNorm = Annotated[
     bool,
@@ -24,8 +23,13 @@ FoldBatchNorm = Annotated[
     ),
 ]
 Recipe = Annotated[
-    Path | None,
-    typer.Option("--recipe", help="A TOML file with these choices; options given here win."),
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE.toml",
+        help="fast (the calibration alone), balanced or accurate (these run the model on the "
+        "data), or a file of choices; options given here win.",
+    ),
 ]
 # A registry's names and the first lines of its docstrings, which a test compares with these:
 # importing the registry would slow down every --help. FORMATS below is such a copy too.
@@ -76,11 +80,76 @@ ReduceRangeNode = Annotated[
         help="A node whose weights stay within [-64, 64]; may be repeated.",
     ),
 ]
+ActivationType = Annotated[
+    str | None,
+    typer.Option(
+        "--activation-type",
+        metavar="uint8|int8",
+        help="Codes of activations: uint8 with any zero point (default), or int8 with zero point "
+        "0, for hardware that needs it: x86 is slow with it.",
+    ),
+]
+TensorIn16Bits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tensor-in-16-bits",
+        metavar="NAME",
+        help="An activation with codes of 16 bits, which onnxruntime computes in floats; may be "
+        "repeated.",
+    ),
+]
+
+
+def _step(name: str, help: str) -> Any:
+    """A switch of one step; the recipe says whether it is on."""
+    return typer.Option(f"--{name}/--no-{name}", help=help)
+
+
+CrossLayerEqualization = Annotated[
+    bool | None,
+    _step(
+        "cross-layer-equalization",
+        "Rescale channels between two layers, so that all of them use the codes of their tensor.",
+    ),
+]
+LinearEdgeEqualization = Annotated[
+    bool | None,
+    _step("linear-edge-equalization", "Likewise where tensors are added up before they are read."),
+]
+HighBiasAbsorption = Annotated[
+    bool | None,
+    _step("high-bias-absorption", "Move what a channel always holds into the next bias."),
+]
+WeightScaleSearch = Annotated[
+    bool | None, _step("weight-scale-search", "Weight scales of the least squared error.")
+]
 BiasCorrection = Annotated[
     bool | None,
-    typer.Option(
-        "--bias-correction/--no-bias-correction",
-        help="Take the mean error of rounded weights out of the biases (default: yes).",
+    _step("bias-correction", "Take the mean error of rounded weights out of the biases."),
+]
+ActivationRangeSearch = Annotated[
+    bool | None,
+    _step(
+        "activation-range-search",
+        "Choose ranges by the error of the output that they cause; needs data.",
+    ),
+]
+LearnedRounding = Annotated[
+    bool | None,
+    _step("learned-rounding", "Round weights so that the output of their layer stays; needs data."),
+]
+EmpiricalBiasCorrection = Annotated[
+    bool | None,
+    _step(
+        "empirical-bias-correction",
+        "Take what is left of each layer's mean error out of its bias; needs data.",
+    ),
+]
+BlockReconstruction = Annotated[
+    bool | None,
+    _step(
+        "block-reconstruction",
+        "Fit rounding and scales of whole blocks to the float block's output; needs data.",
     ),
 ]
 NodesToExclude = Annotated[
@@ -106,79 +175,91 @@ Format = Annotated[
 ]
 
 
-def chosen_config(
-    recipe: Path | None,
-    method: str | None,
-    per_channel: bool | None,
-    reduce_range: bool | None,
-    bias_correction: bool | None,
-    nodes_to_exclude: list[str] | None,
-    op_types_to_quantize: list[str] | None,
-    percentile: float | None = None,
-    reduce_range_node: list[str] | None = None,
-) -> QuantConfig:
-    """The recipe with the options laid over it.
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the options say, by the names of ``QuantConfig``; None where nothing was said.
 
-    Raises:
-        ConfigError: The recipe cannot be read, or an option is out of bounds.
-        UnknownNameError: No such method.
+    Attributes:
+        recipe: A recipe's name or file.
     """
-    from quantkit.config import QuantConfig, config_of, read_config
-    from quantkit.range_estimators.contract import RANGE_ESTIMATORS
 
-    config = QuantConfig() if recipe is None else read_config(recipe)
-    changes: dict[str, Any] = {
-        "range_estimator": method,
-        "percentile": percentile,
-        "per_channel": per_channel,
-        "reduce_range": reduce_range,
-        "nodes_to_reduce_range": tuple(reduce_range_node) if reduce_range_node else None,
-        "bias_correction": bias_correction,
-        "nodes_to_exclude": tuple(nodes_to_exclude) if nodes_to_exclude else None,
-        "op_types_to_quantize": tuple(op_types_to_quantize) if op_types_to_quantize else None,
-    }
-    given = {name: value for name, value in changes.items() if value is not None}
-    config = config_of({**config.model_dump(), **given}, "options")
-    RANGE_ESTIMATORS[config.range_estimator]
-    return config
+    recipe: Recipe = None
+    range_estimator: Method = None
+    percentile: Percentile = None
+    per_channel: PerChannel = None
+    reduce_range: ReduceRange = None
+    nodes_to_reduce_range: ReduceRangeNode = None
+    activation_type: ActivationType = None
+    tensors_in_16_bits: TensorIn16Bits = None
+    cross_layer_equalization: CrossLayerEqualization = None
+    linear_edge_equalization: LinearEdgeEqualization = None
+    high_bias_absorption: HighBiasAbsorption = None
+    weight_scale_search: WeightScaleSearch = None
+    bias_correction: BiasCorrection = None
+    activation_range_search: ActivationRangeSearch = None
+    learned_rounding: LearnedRounding = None
+    empirical_bias_correction: EmpiricalBiasCorrection = None
+    block_reconstruction: BlockReconstruction = None
+    nodes_to_exclude: NodesToExclude = None
+    op_types_to_quantize: OpTypesToQuantize = None
+
+    def given(self) -> dict[str, Any]:
+        """The choices made, the recipe among them."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value not in (None, [])}
+
+    def recipe_file(self) -> Path | None:
+        """The recipe as a file that is read, or None."""
+        from quantkit.recipes import RECIPES
+
+        return None if self.recipe is None or self.recipe in RECIPES else Path(self.recipe)
+
+    def config(self, default: str) -> QuantConfig:
+        """The recipe with the options laid over it.
+
+        Args:
+            default: Name of the recipe where none was chosen.
+
+        Raises:
+            ConfigError: The recipe cannot be read, or an option is out of bounds.
+            UnknownNameError: No such method.
+        """
+        from quantkit.config import config_of
+        from quantkit.range_estimators.contract import RANGE_ESTIMATORS
+        from quantkit.recipes import recipe_of
+
+        base = recipe_of(self.recipe or default, default)
+        changes = {name: value for name, value in self.given().items() if name != "recipe"}
+        config = config_of({**base.model_dump(), **changes}, "options")
+        RANGE_ESTIMATORS[config.range_estimator]
+        return config
 
 
-def summary(model: QuantizedModel, source: Path, output: Path) -> dict[str, Any]:
-    """What was written, as JSON types."""
-    from dataclasses import asdict
-
-    from quantkit.evaluation.integer_share import planned_mac_percent
-
-    return {
-        "output": str(output),
-        "bytes": written_bytes(output),
-        "source": str(source),
-        "source_bytes": written_bytes(source),
-        "int8_mac_percent": planned_mac_percent(model),
-        "kept_float": dict(model.plan.kept_float),
-        "ranges": {name: asdict(found) for name, found in model.plan.ranges.items()},
-        "notes": [
-            f"{note.node}: {note.message}" if note.node else note.message for note in model.notes
-        ],
-    }
+NOTHING = Choices()
 
 
-def print_summary(facts: dict[str, Any]) -> None:
-    """Say what was written, what stays float, and what was done on the way."""
-    from quantkit.reporting.terminal_table import kept_float_lines, percent_text, size_text
+def takes_choices(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command with a parameter ``choices: Choices`` an option for each of its fields."""
+    signature = inspect.signature(command, eval_str=True)
+    types = get_type_hints(Choices, include_extras=True)
+    options = [
+        inspect.Parameter(
+            each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=types[each.name]
+        )
+        for each in fields(Choices)
+    ]
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.name == "choices":
+            parameters += options
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
-    notes = facts["notes"]
-    for note in notes[:_SHOWN]:
-        print(note)
-    if len(notes) > _SHOWN:
-        print(f"and {len(notes) - _SHOWN} more notes; --json lists all of them")
-    for line in kept_float_lines(facts["kept_float"]):
-        print(line)
-    share = facts["int8_mac_percent"]
-    integer = (
-        "" if share is None else f"; {percent_text(share)} % of multiply-accumulates in integers"
-    )
-    print(
-        f"wrote {facts['output']}: {size_text(facts['bytes'])}, "
-        f"{facts['source']} has {size_text(facts['source_bytes'])}{integer}"
-    )
+    @wraps(command)
+    def run(**given: Any) -> None:
+        choices = Choices(**{each.name: given.pop(each.name) for each in fields(Choices)})
+        command(**given, choices=choices)
+
+    # What typer reads to make the options.
+    run.__dict__["__signature__"] = signature.replace(parameters=parameters)
+    return run

@@ -9,10 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from quantkit_cli import data_options, quantization_options
-from quantkit_cli.console import Quiet, Verbose, progress
+from quantkit_cli.console import Quiet, Verbose, sections
 from quantkit_cli.outputs import check_export, check_output, files_of_model
+from quantkit_cli.quantization_summary import print_summary, summary
+
+DEFAULT_RECIPE = "balanced"
 
 
+@quantization_options.takes_choices
 def quantize(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A float ONNX model.")],
     data: data_options.DataArgument,
@@ -39,21 +43,16 @@ def quantize(
     num_samples: data_options.NumSamples = None,
     batch_size: data_options.BatchSize = 1,
     strict: data_options.Strict = False,
-    recipe: quantization_options.Recipe = None,
-    method: quantization_options.Method = None,
-    percentile: quantization_options.Percentile = None,
-    per_channel: quantization_options.PerChannel = None,
-    reduce_range: quantization_options.ReduceRange = None,
-    reduce_range_node: quantization_options.ReduceRangeNode = None,
-    bias_correction: quantization_options.BiasCorrection = None,
-    nodes_to_exclude: quantization_options.NodesToExclude = None,
-    op_types_to_quantize: quantization_options.OpTypesToQuantize = None,
+    choices: quantization_options.Choices = quantization_options.NOTHING,
     format: quantization_options.Format = "qdq",
     as_json: data_options.AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Calibrate MODEL on DATA and write it in integers, in one go."""
+    """Calibrate MODEL on DATA and write it in integers, in one go.
+
+    Without --recipe it is balanced.
+    """
     from quantkit.errors import ConfigError
     from quantkit.exporters.contract import SAMPLE_FORMATS
     from quantkit.pipeline import export
@@ -62,26 +61,16 @@ def quantize(
     preprocessing = data_options.chosen_preprocessing(
         preset, mean, std, resize, fit, crop, size, layout, channel_order
     )
-    config = quantization_options.chosen_config(
-        recipe,
-        method,
-        per_channel,
-        reduce_range,
-        bias_correction,
-        nodes_to_exclude,
-        op_types_to_quantize,
-        percentile,
-        reduce_range_node,
-    )
+    config = choices.config(DEFAULT_RECIPE)
     has_samples = format in SAMPLE_FORMATS
     path = output or Path(f"{model.stem}.{format if has_samples else 'int8.onnx'}")
-    inputs = (*files_of_model(model), data, recipe)
+    inputs = (*files_of_model(model), data, choices.recipe_file())
     check_export(path, format, inputs=inputs)
     if save_calibration is not None:
         check_output(save_calibration, inputs=inputs, option="--save-calibration")
         if save_calibration.resolve() == path.resolve():
             raise ConfigError(f"--output and --save-calibration are both {str(path)!r}")
-    with progress("calibrate") as advance:
+    with sections() as advance:
         result = run(
             model,
             data,
@@ -96,8 +85,8 @@ def quantize(
     export(result.model, path, format, **(samples if has_samples else {}))
     if save_calibration is not None:
         result.table.save(save_calibration)
-    facts = quantization_options.summary(result.model, model, path)
+    facts = summary(result.model, model, path, config)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
-        quantization_options.print_summary(facts)
+        print_summary(facts)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from quantkit_cli import data_options as options
-from quantkit_cli.console import Progress, Quiet, Verbose, progress
+from quantkit_cli.console import Quiet, Verbose, sections
 from quantkit_cli.quantization_options import FoldBatchNorm
 
 
@@ -61,15 +60,7 @@ def report(
     preprocessing = options.chosen_preprocessing(
         preset, mean, std, resize, fit, crop, size, layout, channel_order
     )
-    with ExitStack() as stack:
-        sections: dict[str, Progress] = {}
-
-        def advance(section: str, done: int, total: int) -> None:
-            if section not in sections:
-                stack.close()
-                sections[section] = stack.enter_context(progress(section))
-            sections[section](done, total)
-
+    with sections() as advance:
         found = run(
             float_model,
             quantized_model,

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -53,40 +53,67 @@ def called(text: str) -> Iterator[Any]:
     Raises:
         CalibrationError: It cannot be imported, is no function, or fails; one line says which.
     """
+    with surroundings(text):
+        function = load_function(text, "data")
+        with users_code(f"data {text!r}: {function_name(text)}() failed"):
+            value = function()
+        yield value
+
+
+@contextmanager
+def surroundings(text: str) -> Iterator[None]:
+    """Where a function of the user's can be loaded and called; see :func:`called`."""
     with _ONE_AT_A_TIME:
         path, stdout = list(sys.path), sys.stdout
         sys.stdout = None if sys.stderr is None else cast(TextIO, _Stderr())
+        sys.path.insert(0, str(Path.cwd()))
+        module_name, _ = _parts(text)
+        if module_name.endswith(".py"):
+            sys.path.insert(0, str(Path(module_name).resolve().parent))
         try:
-            yield _result(text)
+            yield
         finally:
             sys.path[:], sys.stdout = path, stdout
 
 
-def _result(text: str) -> Any:
-    found = _FUNCTION.fullmatch(text)
-    assert found is not None
-    module_name, function_name = found["module"], found["function"]
-    sys.path.insert(0, str(Path.cwd()))
-    with users_code(f"data {text!r}: {module_name!r} cannot be imported"):
+def load_function(text: str, what: str) -> Callable[..., Any]:
+    """Import a function of the user's; to be called, and loaded, within :func:`surroundings`.
+
+    Args:
+        text: For which :func:`is_data_function` holds.
+        what: It is for ("data"): how messages begin.
+
+    Raises:
+        CalibrationError: It cannot be imported, or is no function.
+    """
+    module_name, name = _parts(text)
+    with users_code(f"{what} {text!r}: {module_name!r} cannot be imported"):
         if module_name.endswith(".py"):
-            sys.path.insert(0, str(Path(module_name).resolve().parent))
             value: Any = _module_of_file(Path(module_name))
         else:
             value = importlib.import_module(module_name)
-    with users_code(f"data {text!r}: {function_name!r} cannot be had"):
+    with users_code(f"{what} {text!r}: {name!r} cannot be had"):
         try:
-            for name in function_name.split("."):
-                value = getattr(value, name)
+            for part in name.split("."):
+                value = getattr(value, part)
         except AttributeError as error:
-            raise CalibrationError(
-                f"data {text!r}: {module_name!r} has no {function_name!r}"
-            ) from error
+            raise CalibrationError(f"{what} {text!r}: {module_name!r} has no {name!r}") from error
     if not callable(value):
         raise CalibrationError(
-            f"data {text!r}: {function_name!r} is a {type(value).__name__}, expected a function"
+            f"{what} {text!r}: {name!r} is a {type(value).__name__}, expected a function"
         )
-    with users_code(f"data {text!r}: {function_name}() failed"):
-        return value()
+    return cast(Callable[..., Any], value)
+
+
+def function_name(text: str) -> str:
+    """What stands behind the colon."""
+    return _parts(text)[1]
+
+
+def _parts(text: str) -> tuple[str, str]:
+    found = _FUNCTION.fullmatch(text)
+    assert found is not None
+    return found["module"], found["function"]
 
 
 class _Stderr:

@@ -5,6 +5,7 @@
 - ``file_boundaries``: files whose inputs or outputs are codes, fed with and giving real values.
 - ``integer_share``: how much of a network runs in integers, planned and measured.
 - ``accuracy``: top-1, top-5, agreement and SQNR of several engines over the same samples.
+- ``metric``, ``measurement``: one number for each of many variants of a network.
 - ``input_check``, ``first_layer``: whether data look like what the network was trained on.
 - ``verification``: integer session, onnxruntime and the float reference, layer by layer;
   ``side_by_side`` runs them, ``oracle`` gets onnxruntime's codes, ``exact_codes`` finds ties,

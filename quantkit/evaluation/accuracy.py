@@ -80,7 +80,7 @@ def evaluate(
         wanted = None if labels is None else labels[np.asarray(batch.indices)]
         reference: dict[str, Array] = {}
         for engine, score in zip(engines, scores, strict=True):
-            outputs = _without_padding(engine.run(batch.arrays), batch)
+            outputs = without_padding(engine.run(batch.arrays), batch)
             reference = reference or outputs
             missing = sorted(set(reference) - set(outputs))
             if missing:
@@ -131,14 +131,14 @@ class _Scores:
                 ) from error
             self._sums[name] = self._sums.get(name, SqnrSums()) + sums
         name = next(iter(reference))
-        expected, actual = _class_scores(reference[name]), _class_scores(outputs[name])
+        expected, actual = class_scores(reference[name]), class_scores(outputs[name])
         if expected is None or actual is None or len(actual) != len(samples):
             return
         self._flags["agrees"].append(same_class(expected, actual))
         best = actual == actual.max(axis=1, keepdims=True)
         self._flags["tied"].append(best.sum(axis=1) > 1)
         if labels is not None:
-            _check_classes(labels, actual.shape[1], samples)
+            check_classes(labels, actual.shape[1], samples)
             self._flags["top1"].append(top_k_correct(actual, labels, 1))
             if actual.shape[1] > 5:
                 self._flags["top5"].append(top_k_correct(actual, labels, 5))
@@ -151,7 +151,7 @@ class _Scores:
         return EngineScores(label=self._label, sqnr_db=sqnr, **joined)
 
 
-def _without_padding(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
+def without_padding(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
     """Outputs of the samples alone, where a network with a fixed batch had it filled up."""
     count, rows = len(batch.names), len(next(iter(batch.arrays.values())))
     return {
@@ -160,7 +160,12 @@ def _without_padding(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Ar
     }
 
 
-def _check_classes(labels: npt.NDArray[np.int64], classes: int, samples: Sequence[str]) -> None:
+def check_classes(labels: npt.NDArray[np.int64], classes: int, samples: Sequence[str]) -> None:
+    """Refuse a label that is no class of the network.
+
+    Raises:
+        CalibrationError: The sample and its label are named.
+    """
     for label, sample in zip(labels, samples, strict=True):
         if not 0 <= label < classes:
             raise CalibrationError(
@@ -169,7 +174,7 @@ def _check_classes(labels: npt.NDArray[np.int64], classes: int, samples: Sequenc
             )
 
 
-def _class_scores(output: Array) -> Array | None:
+def class_scores(output: Array) -> Array | None:
     """The output as (N, classes), or None where it is no classifier's."""
     if output.dtype.kind != "f" or output.ndim < 2:
         return None

@@ -1,7 +1,8 @@
-"""The public verbs: calibrate, quantize, export, verify, report.
+"""The public verbs: calibrate, quantize, tune, export, verify, report.
 
 - ``calibration``: from data to a calibration table, in one process or many.
-- ``quantization``: from a model and a table to a quantized model, and to its file.
+- ``quantization``: from a model, a table and a recipe to a quantized model, and to its file.
+- ``tuning``: which layers to keep out of the integers; ``tuning_result`` is what it finds.
 - ``judgement``: what a quantized model computes and what it cost.
 """
 
@@ -14,14 +15,18 @@ from quantkit.pipeline.quantization import (
     quantize,
     quantize_calibrated,
 )
+from quantkit.pipeline.tuning import tune
+from quantkit.pipeline.tuning_result import Tuning
 
 __all__ = [
     "Quantization",
+    "Tuning",
     "calibrate",
     "export",
     "load_quantized",
     "quantize",
     "quantize_calibrated",
     "report",
+    "tune",
     "verify",
 ]

@@ -103,7 +103,7 @@ def calibrate(
     dataset = open_samples(
         data,
         prepared.program.inputs,
-        _as_model_says(preprocessing, prepared),
+        as_model_says(preprocessing, prepared),
         num_samples=num_samples,
         strict=strict,
     )
@@ -165,7 +165,7 @@ def prepared_model(model: str | Path | Prepared) -> Prepared:
     return prepared
 
 
-def _as_model_says(
+def as_model_says(
     preprocessing: Preprocessing | str | None, prepared: Prepared
 ) -> Preprocessing | None:
     """What was asked for, completed by the model's image metadata, if it has any."""

@@ -3,10 +3,11 @@
 import json
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from quantkit.calibration.collector import Progress
 from quantkit.calibration.dataset import Dataset, DataSource
+from quantkit.calibration.kept_samples import with_kept_samples
 from quantkit.calibration.preprocessing import Preprocessing
 from quantkit.calibration.table import CalibrationTable, tool_version
 from quantkit.config import QuantConfig
@@ -17,11 +18,12 @@ from quantkit.evaluation.samples import open_samples, stored_preprocessing
 from quantkit.exporters.contract import EXPORTERS, SAMPLE_FORMATS, Samples
 from quantkit.graph.model_io import load_model
 from quantkit.passes.prepare import Prepared
-from quantkit.pipeline.calibration import calibrate, prepared_model
-from quantkit.plan import candidate_refusals, make_plan
-from quantkit.quantized_model.model import QuantizedModel, quantize_model
+from quantkit.pipeline.calibration import as_model_says, calibrate, prepared_model
+from quantkit.plan import candidate_refusals
+from quantkit.quantized_model.model import QuantizedModel
 from quantkit.quantized_model.qdq_reader import read_qdq
-from quantkit.recovery.bias_correction import correct_biases
+from quantkit.recipes import BALANCED
+from quantkit.recovery.recover import StepProgress, quantize_with_recovery
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +54,59 @@ class Quantization:
 
 
 def quantize_calibrated(
-    model: str | Path | Prepared, table: CalibrationTable, config: QuantConfig | None = None
+    model: str | Path | Prepared,
+    table: CalibrationTable,
+    config: QuantConfig | None = None,
+    *,
+    data: DataSource | Dataset | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    num_samples: int | None = None,
+    strict: bool = False,
+    progress: StepProgress | None = None,
 ) -> Quantization:
-    """Quantize with a calibration table at hand; no data are needed.
+    """Quantize with a calibration table at hand.
+
+    Args:
+        model: A float ONNX file, or the result of ``prepare``.
+        table: Its calibration table.
+        config: The user's choices; None: recipe ``fast``, which needs no data.
+        data: The calibration samples, for the steps that run the model on them.
+        preprocessing: How pictures become inputs; None: as stored in ``table``.
+        num_samples: How many samples, evenly spaced; None: as many as the table was made from.
+        strict: Refuse unreadable pictures instead of skipping them.
+        progress: Told how far each step is.
 
     Raises:
         TableMismatchError: The table was made for another model.
+        ConfigError: A step needs data, and none are given.
         QuantkitError: See ``errors``.
     """
     config = config or QuantConfig()
     prepared = prepared_model(model)
-    quantized = quantize_model(prepared, make_plan(prepared, table, config), config)
+    steps = config.steps_with_data()
+    if steps and data is None:
+        raise ConfigError(
+            f"{', '.join(steps)}: runs the model on the calibration data, and none are given; "
+            "give data, or switch it off"
+        )
+    table.require_model(prepared.digest)
+    dataset = None
+    if data is not None and steps:
+        dataset = open_samples(
+            data,
+            prepared.program.inputs,
+            as_model_says(preprocessing, prepared),
+            table.preprocessing,
+            num_samples=num_samples,
+            default_samples=table.sample_count,
+            strict=strict,
+        )
+        dataset = with_kept_samples(dataset)
+    quantized = quantize_with_recovery(prepared, table, config, dataset, progress)
     if len(quantized.plan.kept_float) == len(prepared.program.nodes):
         logger.warning("nothing is quantized: every node stays float")
-    if config.bias_correction:
-        quantized = correct_biases(quantized, table)
-    return Quantization(replace(quantized, metadata=_metadata(table, config)), table)
+    metadata = {**quantized.metadata, **_metadata(table, config)}
+    return Quantization(replace(quantized, metadata=metadata), table)
 
 
 def quantize(
@@ -81,9 +120,24 @@ def quantize(
     threads: int = 2,
     exact: bool = False,
     strict: bool = False,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> Quantization:
     """Calibrate and quantize in one go; the arguments are those of both.
+
+    Args:
+        model: As for ``calibrate``.
+        data: As for ``calibrate``; recipes read it several times.
+        config: The user's choices; None: recipe ``balanced``.
+        preprocessing: As for ``calibrate``.
+        num_samples: As for ``calibrate``.
+        batch_size: As for ``calibrate``.
+        threads: As for ``calibrate``.
+        exact: As for ``calibrate``.
+        strict: As for ``calibrate``.
+        progress: Told how far each step is; calibration is the first.
+
+    Raises:
+        QuantkitError: See ``errors``.
 
     Example:
         >>> import quantkit
@@ -95,22 +149,30 @@ def quantize(
         >>> result.table.sample_count
         100
     """
+    config = config or BALANCED
     prepared = prepared_model(model)
     candidate_refusals(prepared, config)  # wrong names are told before the data are read
+    dataset = open_samples(
+        data,
+        prepared.program.inputs,
+        as_model_says(preprocessing, prepared),
+        num_samples=num_samples,
+        strict=strict,
+    )
+    if config.steps_with_data():
+        dataset = with_kept_samples(dataset)
     table = calibrate(
         prepared,
-        data,
-        preprocessing=preprocessing,
-        num_samples=num_samples,
+        dataset,
         batch_size=batch_size,
         threads=threads,
         exact=exact,
         strict=strict,
-        progress=progress,
+        progress=None if progress is None else partial(progress, "calibrate"),
     )
     if not isinstance(model, Prepared):
         table = replace(table, model_name=Path(model).name)
-    return quantize_calibrated(prepared, table, config)
+    return quantize_calibrated(prepared, table, config, data=dataset, progress=progress)
 
 
 def load_quantized(path: str | Path, *, fold_batch_norm: bool = False) -> QuantizedModel:

@@ -9,8 +9,9 @@ from quantkit.calibration.table import CalibrationTable
 from quantkit.config import QuantConfig
 from quantkit.errors import CalibrationError
 from quantkit.graph.program import Program
-from quantkit.numerics.affine import QuantParams, params_from_range
+from quantkit.numerics.affine import QuantParams
 from quantkit.passes.prepare import Prepared
+from quantkit.plan.code_types import activation_dtype, params_of_range, values_in_16_bits
 from quantkit.plan.ranges import estimated_range, full_range_reasons, known_range, range_groups
 from quantkit.plan.refusals import (
     candidate_refusals,
@@ -59,7 +60,11 @@ def tensors_to_calibrate(prepared: Prepared) -> tuple[str, ...]:
 
 
 def make_plan(
-    prepared: Prepared, table: CalibrationTable, config: QuantConfig | None = None
+    prepared: Prepared,
+    table: CalibrationTable,
+    config: QuantConfig | None = None,
+    *,
+    ranges: Mapping[str, Range] | None = None,
 ) -> QuantPlan:
     """Choose parameters for every value that a quantized node reads or writes.
 
@@ -67,17 +72,19 @@ def make_plan(
         prepared: The prepared float graph.
         table: Its calibration table.
         config: The user's choices.
+        ranges: Ranges that are known already, by value name; the estimator chooses the others.
 
     Raises:
         TableMismatchError: The table was made for another model.
         CalibrationError: The table has no statistics of a tensor that is needed.
-        ConfigError: See :func:`candidate_refusals`.
+        ConfigError: See :func:`candidate_refusals`; or ``tensors_in_16_bits`` names no activation.
     """
     config = config or QuantConfig()
     table.require_model(prepared.digest)
     kept_float = candidate_refusals(prepared, config)
     program = prepared.program
     representative = range_groups(prepared, kept_float)
+    wide = values_in_16_bits(program, config, representative)
     unclipped = full_range_reasons(prepared, representative)
     producers = program.producers()
     chosen: dict[str, tuple[Range, QuantParams]] = {}
@@ -87,14 +94,19 @@ def make_plan(
         for name in (*data_values(node, program.constants), *quantized_outputs(node)):
             source = representative.get(name, name)
             if source not in chosen:
-                known = known_range(source, program, producers.get(source))
+                dtype = activation_dtype(config, is_wide=source in wide)
+                known = known_range(source, program, producers.get(source), dtype)
                 if known is not None:
                     chosen[source] = known
                 elif source in table.statistics:
-                    found = estimated_range(table.statistics[source], config, unclipped.get(source))
+                    reason = unclipped.get(source)
+                    if reason is None and ranges is not None and source in ranges:
+                        found = ranges[source]
+                    else:
+                        found = estimated_range(table.statistics[source], config, reason)
                     if node.op_type == "GlobalAveragePool" and name in node.outputs:
                         found = _wide_enough(found, chosen[node.inputs[0]][1])
-                    chosen[source] = found, params_from_range(found.low, found.high)
+                    chosen[source] = found, params_of_range(found, dtype)
                 else:
                     raise CalibrationError(
                         f"the calibration file has no statistics of {source!r}, which node "

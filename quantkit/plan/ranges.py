@@ -7,13 +7,15 @@ import numpy as np
 from quantkit.calibration.statistics import TensorStatistics
 from quantkit.config import QuantConfig
 from quantkit.graph.program import Node, Program
-from quantkit.numerics.affine import QuantParams, params_from_range, per_tensor
+from quantkit.numerics.affine import QuantParams
 from quantkit.passes.prepare import Prepared
+from quantkit.plan.code_types import params_of_range, unit_params
 from quantkit.plan.refusals import rule_of
 from quantkit.range_estimators.contract import RANGE_ESTIMATORS, Range, RangeOptions
 
 # What they give depends on the differences of their largest inputs, which a percentile cuts off.
 _KEEP_FULL_INPUT = ("Softmax", "LogSoftmax")
+_UINT8: np.dtype[np.integer] = np.dtype(np.uint8)
 
 
 def full_range_reasons(prepared: Prepared, groups: Mapping[str, str]) -> dict[str, str]:
@@ -76,19 +78,27 @@ def range_groups(prepared: Prepared, kept_float: Mapping[str, str]) -> dict[str,
 
 
 def known_range(
-    name: str, program: Program, producer: Node | None
+    name: str,
+    program: Program,
+    producer: Node | None,
+    dtype: np.dtype[np.integer] = _UINT8,
 ) -> tuple[Range, QuantParams] | None:
-    """What needs no statistics: a constant, or an output that its function fixes to [0, 1]."""
+    """What needs no statistics: a constant, or an output that its function fixes to [0, 1].
+
+    Args:
+        name: Of the value.
+        program: The prepared float graph.
+        producer: The node that computes the value, if any.
+        dtype: Of its codes.
+    """
     if name in program.constants:
         array = program.constants[name]
         found = Range(float(array.min()), float(array.max()), "constant: full range")
-        return found, params_from_range(found.low, found.high)
+        return found, params_of_range(found, dtype)
     rule = None if producer is None else rule_of(producer)
     if producer is None or rule is None or rule.fixed_range is None:
         return None
-    # 1/256 rather than 1/255: the scale every runtime's Softmax and Sigmoid kernels expect.
-    params = per_tensor(1 / 256, 0, np.uint8)
-    return Range(*rule.fixed_range, f"fixed by {producer.op_type}"), params
+    return Range(*rule.fixed_range, f"fixed by {producer.op_type}"), unit_params(dtype)
 
 
 def estimated_range(

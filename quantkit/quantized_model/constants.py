@@ -31,9 +31,9 @@ ACCUMULATOR_MAX = 2**31 - 1
 WIDE_ACCUMULATOR_MAX = 2**47 - 1
 
 
-def accumulator_max(x_params: QuantParams) -> int:
-    """The largest ``|accumulator|`` a layer with these input codes may reach."""
-    return ACCUMULATOR_MAX if sums_of(x_params) == INT32_SUMS else WIDE_ACCUMULATOR_MAX
+def accumulator_max(*factors: QuantParams) -> int:
+    """The largest ``|accumulator|`` a layer may reach whose products have these factors."""
+    return ACCUMULATOR_MAX if sums_of(*factors) == INT32_SUMS else WIDE_ACCUMULATOR_MAX
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +62,7 @@ def quantize_weight(
     axis: int,
     per_channel: bool,
     weight_qmax: int,
+    found: Float64Array | None = None,
 ) -> WeightCodes:
     """Symmetric int8 codes of a weight, int32 (for 16-bit inputs int64) codes of its bias.
 
@@ -82,17 +83,18 @@ def quantize_weight(
         axis: The weight's output-channel axis.
         per_channel: One scale per channel, or one for all.
         weight_qmax: Largest code, 127 or 64.
+        found: Scales to begin with in place of ``max|w| / qmax``, one per row of
+            :func:`weight_rows`; larger weights saturate.
 
     Raises:
         NonFiniteRangeError: Weight or bias is not finite, or too large for a float32 scale.
     """
-    turned = _outputs_first(np.asarray(weight, np.float64), axis)
-    rows = turned.reshape(_sum_count(weight.shape, axis), -1)
+    rows = weight_rows(weight, axis)
     offsets = np.zeros(len(rows)) if bias is None else np.asarray(bias, np.float64)
     limit = accumulator_max(x_params)
     if not (np.isfinite(rows).all() and np.isfinite(offsets).all()):
         raise NonFiniteRangeError("its weight or bias is NaN or infinite; export the model again")
-    natural = np.abs(rows).max(axis=1, initial=0.0) / weight_qmax
+    natural = np.abs(rows).max(axis=1, initial=0.0) / weight_qmax if found is None else found
     if not per_channel:
         natural = np.full_like(natural, natural.max(initial=0.0))
     # A grouped transposed convolution has one row for several biases.
@@ -110,13 +112,20 @@ def quantize_weight(
         excess = bounds.astype(np.float64) / limit
         scale = np.where(excess > 1.0, steps * excess * 1.001, scale)
     codes = np.empty(weight.shape, np.int8)
-    _outputs_first(codes, axis)[...] = row_codes.reshape(turned.shape)
+    outputs_first = _outputs_first(codes, axis)
+    outputs_first[...] = row_codes.reshape(outputs_first.shape)
     return WeightCodes(
         QuantizedTensor(codes, params),
         None if bias is None else bias_q,
         int(bounds.max(initial=0)),
         tuple(int(channel) for channel in np.flatnonzero(scale > natural)),
     )
+
+
+def weight_rows(weight: Array, axis: int) -> Float64Array:
+    """What each sum runs over, float64, (sums, K); ``axis`` runs over output channels."""
+    turned = _outputs_first(np.asarray(weight, np.float64), axis)
+    return turned.reshape(_sum_count(weight.shape, axis), -1)
 
 
 def quantize_bias(

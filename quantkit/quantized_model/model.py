@@ -13,6 +13,7 @@ from quantkit.passes.note import PassNote
 from quantkit.passes.prepare import Prepared
 from quantkit.plan import QuantPlan, data_values, product_length, quantized_outputs
 from quantkit.quantized_model.constants import (
+    Float64Array,
     accumulator_bound,
     accumulator_max,
     quantize_operand,
@@ -87,7 +88,11 @@ class QuantizedModel:
 
 
 def quantize_model(
-    prepared: Prepared, plan: QuantPlan, config: QuantConfig | None = None
+    prepared: Prepared,
+    plan: QuantPlan,
+    config: QuantConfig | None = None,
+    *,
+    weight_scales: Mapping[str, Float64Array] | None = None,
 ) -> QuantizedModel:
     """Quantize every constant of a planned graph.
 
@@ -95,6 +100,7 @@ def quantize_model(
         prepared: The prepared float graph.
         plan: Parameters of its activations.
         config: The user's choices.
+        weight_scales: Of weights by name, see :func:`quantize_weight`; others: ``max|w| / qmax``.
 
     Raises:
         NonFiniteRangeError: A weight or bias is not finite.
@@ -123,6 +129,7 @@ def quantize_model(
                     axis=op.weight_axis(node, weight.ndim),
                     per_channel=config.per_channel and op.has_channel_scales(node, weight.ndim),
                     weight_qmax=config.weight_qmax(node.name),
+                    found=(weight_scales or {}).get(weight_name),
                 )
             except NonFiniteRangeError as error:
                 raise NonFiniteRangeError(f"node {node.name!r}: {error}") from error
@@ -132,7 +139,7 @@ def quantize_model(
             if codes.raised:
                 notes.append(_raised_note(node.name, node.op_type, codes.raised))
         bound = node_bound(node, prepared.program, plan, constants)
-        if bound is not None and bound > accumulator_max(plan.params[node.inputs[0]]):
+        if bound is not None and bound > accumulator_max(*(plan.params[name] for name in data)):
             raise ModelError(
                 f"node {node.name!r}: sums of up to {bound} exceed the accumulator; "
                 f"keep it float with --nodes-to-exclude {node.name}"

@@ -172,7 +172,8 @@ def _quantized_model(
         if bound is None:
             continue
         bounds[node.name] = bound
-        if bound > accumulator_max(params[node.inputs[0]]):
+        factors = (params[name] for name in data_values(node, program.constants))
+        if bound > accumulator_max(*factors):
             logger.warning(
                 "node %r: sums of up to %d exceed int32; they wrap around, here as in onnxruntime",
                 node.name,

@@ -21,6 +21,7 @@ from quantkit.numerics.affine import QuantParams, dequantize, quantize
 from quantkit.numerics.metrics import SqnrSums
 from quantkit.passes.prepare import Prepared
 from quantkit.quantized_model.model import QuantizedModel
+from quantkit.recovery.channel_changes import METADATA_KEY, from_text
 
 Progress = Callable[[int, int], None]
 
@@ -68,6 +69,7 @@ def compare_layers(
     """
     check_same_network(reference, model)
     session = open_integer_session(model)
+    changes = from_text(model.metadata.get(METADATA_KEY, "{}"))
     groups = _layer_groups(session, model)
     float_values = reference.program.producers()
     shared = {node: value for node, value in groups.items() if value in float_values}
@@ -84,6 +86,8 @@ def compare_layers(
     saturated: dict[str, tuple[int, int]] = {}
     for batch in batches(dataset, 1):
         real = {**batch.arrays, **oracle.run(batch.arrays, list(dict.fromkeys(needed)))}
+        # Rescaled channels are compared as the quantized network has them.
+        real |= {name: changes[name].applied(real[name]) for name in changes.keys() & real.keys()}
         for node, codes in _isolated_outputs(session, model, real).items():
             value = groups.get(node)  # None: a clamp whose producer stays float
             if value in real:

@@ -227,7 +227,11 @@ def _row(scores: EngineScores, latency_ms: float | None, size_bytes: int | None)
 def _drop(reference: EngineScores, actual: EngineScores) -> Drop | None:
     if reference.top1 is None or actual.top1 is None:
         return None
-    counts = PairedCounts.of(reference.top1, actual.top1)
+    return paired_drop(PairedCounts.of(reference.top1, actual.top1))
+
+
+def paired_drop(counts: PairedCounts) -> Drop:
+    """The drop of top-1 from the first to the second of a pair."""
     low, high = paired_difference_interval(counts)
     return Drop(
         points=100.0 * counts.difference,

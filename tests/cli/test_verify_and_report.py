@@ -247,7 +247,7 @@ def test_report_names_the_damaged_layer_and_the_option(
     workbench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "damaged.onnx"
-    options = "--per-tensor --no-bias-correction"
+    options = "--per-tensor --no-bias-correction --no-cross-layer-equalization"
     run(f"export m.onnx -c m.calib.npz -o {output} {options}", capsys)
     facts = run_json(f"report m.onnx {output} --data e.npz --no-integer-session", capsys)
     first = facts["causes"][0]

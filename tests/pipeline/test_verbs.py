@@ -14,6 +14,7 @@ import quantkit
 from quantkit import bundled, errors
 from quantkit.errors import ConfigError, TableMismatchError, UnknownNameError
 from quantkit.pipeline import quantization
+from quantkit.recipes import RECIPES
 from tests.reporting.networks import CLASSIFIER, ONLY_ISLANDS, TWO_OUTPUTS, samples, write
 
 
@@ -58,14 +59,50 @@ def test_every_kind_of_data_gives_the_same_table(files: tuple[Path, Path], tmp_p
     assert len(digests) == 1
 
 
-def test_quantize_is_calibrate_and_quantize_calibrated(files: tuple[Path, Path]) -> None:
-    once = quantkit.quantize(files[0], samples(8))
+@pytest.mark.parametrize("recipe", ["fast", "balanced"])
+def test_quantize_is_calibrate_and_quantize_calibrated(
+    files: tuple[Path, Path], recipe: str
+) -> None:
+    config = RECIPES[recipe]
+    once = quantkit.quantize(files[0], samples(8), config=config)
     table = quantkit.calibrate(files[0], samples(8))
-    again = quantkit.quantize_calibrated(files[0], table)
+    again = quantkit.quantize_calibrated(files[0], table, config, data=samples(8))
     assert once.table.model_name == table.model_name == "float.onnx"
     for name, tensor in once.model.constants.items():
         np.testing.assert_array_equal(tensor.data, again.model.constants[name].data)
     assert dict(once.model.metadata) == dict(again.model.metadata)
+    assert once.model.notes == again.model.notes
+
+
+def test_the_default_recipes(files: tuple[Path, Path]) -> None:
+    table = quantkit.calibrate(files[0], samples(8))
+    named = {
+        "balanced": quantkit.quantize(files[0], samples(8)),
+        "fast": quantkit.quantize_calibrated(files[0], table),
+    }
+    for name, found in named.items():
+        assert found.model.metadata["config"] == RECIPES[name].model_dump_json()
+
+
+def test_a_recipe_that_needs_data_and_has_none(files: tuple[Path, Path]) -> None:
+    table = quantkit.calibrate(files[0], samples(4))
+    config = quantkit.QuantConfig(activation_range_search=True, learned_rounding=True)
+    with pytest.raises(ConfigError, match="activation_range_search, learned_rounding: runs the"):
+        quantkit.quantize_calibrated(files[0], table, config)
+
+
+def test_a_stream_is_read_once(files: tuple[Path, Path]) -> None:
+    """Recipes read the samples several times, a reader gives them once."""
+
+    def stream() -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+        for sample in samples(8):
+            yield {"x": sample[None]}
+
+    once = quantkit.quantize(files[0], stream())
+    again = quantkit.quantize(files[0], samples(8))
+    assert once.table.data_digest == again.table.data_digest
+    for name, tensor in once.model.constants.items():
+        np.testing.assert_array_equal(tensor.data, again.model.constants[name].data)
 
 
 def test_a_prepared_model_is_taken_too(files: tuple[Path, Path]) -> None:

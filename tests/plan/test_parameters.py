@@ -9,6 +9,7 @@ from quantkit.passes.prepare import Prepared, prepare
 from quantkit.plan import QuantPlan, candidate_refusals, make_plan
 from quantkit.plan.ranges import full_range_reasons, range_groups
 from quantkit.range_estimators import RANGE_ESTIMATORS, RangeOptions
+from quantkit.range_estimators.contract import Range
 from tests.small_networks import NETWORKS, Network, calibrated
 
 ATTENTION = Network(
@@ -165,3 +166,31 @@ def test_the_percentile_is_passed_on() -> None:
 
 def test_a_plan_without_ranges() -> None:
     assert QuantPlan({}, {}).ranges == {}
+
+
+def test_known_ranges_take_the_place_of_the_estimators() -> None:
+    prepared, table, before = planned(MOBILE)
+    known = {"r1": Range(0.0, 1.5, "known"), "c2": Range(-9.0, 3.0, "known too")}
+    plan = make_plan(prepared, table, ranges=known)
+    for name, found in known.items():
+        assert plan.ranges[name] == found
+        assert float(plan.params[name].scale) == pytest.approx((found.high - found.low) / 255)
+    # What a clamp absorbs has its parameters.
+    assert plan.ranges["c1"] == known["r1"]
+    for name, found in before.ranges.items():
+        if name not in ("r1", "c1", "c2"):
+            assert plan.ranges[name] == found
+    assert list(plan.ranges) == list(before.ranges)
+
+
+def test_known_ranges_do_not_clip_what_is_never_clipped() -> None:
+    prepared, table, before = planned(MOBILE)
+    narrow = Range(-0.1, 0.1, "too narrow")
+    plan = make_plan(prepared, table, ranges={"x": narrow, "y": narrow})
+    assert plan.ranges["x"] == before.ranges["x"]
+    assert plan.ranges["y"] == before.ranges["y"]
+    fixed, table, before = planned(NETWORKS["softmax"])
+    plan = make_plan(fixed, table, ranges={"y": narrow, "g": narrow})
+    assert dict(plan.ranges) == dict(before.ranges)
+    constant, table, before = planned(NETWORKS["constant_operand"])
+    assert make_plan(constant, table, ranges={"b": narrow}).ranges["b"] == before.ranges["b"]

@@ -1,16 +1,20 @@
 """Errors per layer, and which codes count as saturated."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from quantkit.config import QuantConfig
 from quantkit.errors import ModelError
 from quantkit.evaluation.samples import open_samples
+from quantkit.graph.program import Array
 from quantkit.numerics.affine import per_tensor
 from quantkit.passes.prepare import prepare
-from quantkit.pipeline import load_quantized
+from quantkit.pipeline import export, load_quantized
+from quantkit.recovery.channel_changes import METADATA_KEY
 from quantkit.reporting.compare import LayerError, _saturated, check_same_network, compare_layers
 from tests.reporting.networks import (
     CLASSIFIER,
@@ -68,10 +72,9 @@ def test_most_zeros_of_a_relu_are_not_called_saturated(tmp_path: Path) -> None:
 
 
 def test_a_damaged_layer_is_damaged_alone_and_the_next_only_so_far(tmp_path: Path) -> None:
-    from quantkit.config import QuantConfig
-
-    config = QuantConfig(per_channel=False, bias_correction=False)
-    healthy = compared(write(tmp_path, CLASSIFIER))
+    config = QuantConfig(per_channel=False, bias_correction=False, cross_layer_equalization=False)
+    whole = QuantConfig(cross_layer_equalization=False)
+    healthy = compared(write(tmp_path, CLASSIFIER, config=whole))
     damaged = compared(write(tmp_path, CLASSIFIER, config=config, constants=uneven_first_weight()))
     assert (damaged["second"].isolated_sqnr_db or 0.0) > 20.0
     assert (healthy["first"].isolated_sqnr_db or 0.0) > 30.0
@@ -86,8 +89,6 @@ def test_a_float_island_has_no_error_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_clamp_whose_producer_stays_float(tmp_path: Path) -> None:
-    from quantkit.config import QuantConfig
-
     config = QuantConfig(nodes_to_exclude=("second",))
     found = compared(write(tmp_path, CLASSIFIER, config=config))
     assert found["second"].kept_float
@@ -133,3 +134,61 @@ def test_two_different_networks(tmp_path: Path, other: str, message: str) -> Non
     _, quantized = write(tmp_path / "other", other)
     with pytest.raises(ModelError, match=f"two different networks.*{message}"):
         check_same_network(prepare(floating), load_quantized(quantized))
+
+
+def uneven_channels() -> dict[str, Array]:
+    """Channels of the first layer that differ by three orders of magnitude, or are high up."""
+    weight = np.random.default_rng(0).normal(0.0, 0.2, (8, 3, 3, 3))
+    factors = 2.0 ** np.arange(-9.0, -1.0)
+    bias = np.where(np.arange(8) == 4, 9.0, 0.1 * factors)
+    return {"w1": weight * factors[:, None, None, None], "b1": bias}
+
+
+RESCALED = QuantConfig(weight_scale_search=False)
+AS_IT_WAS = QuantConfig(
+    weight_scale_search=False, cross_layer_equalization=False, high_bias_absorption=False
+)
+
+
+def test_rescaled_channels_are_compared_as_they_are(tmp_path: Path) -> None:
+    for name in ("plain", "rescaled"):
+        (tmp_path / name).mkdir()
+    constants = uneven_channels()
+    plain = compared(write(tmp_path / "plain", CLASSIFIER, config=AS_IT_WAS, constants=constants))
+    files = write(tmp_path / "rescaled", CLASSIFIER, config=RESCALED, constants=constants)
+    rescaled = compared(files)
+    assert list(plain) == list(rescaled)
+    for name, error in rescaled.items():
+        for each in (error, plain[name]):
+            assert (each.isolated_sqnr_db or 0.0) > 25.0
+            assert each.accumulated_sqnr_db > 20.0
+    # A file that does not tell of its channels compares two different things.
+    model = load_quantized(files[1])
+    silent = replace(model, metadata={k: v for k, v in model.metadata.items() if k != METADATA_KEY})
+    assert len(silent.metadata) == len(model.metadata) - 1
+    reference = prepare(files[0])
+    dataset = open_samples(samples(4), reference.program.inputs, None)
+    wrong = {error.node: error for error in compare_layers(reference, silent, dataset)}
+    assert wrong["first"].accumulated_sqnr_db < 10.0
+
+
+def test_changes_outlive_another_export(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER, config=RESCALED, constants=uneven_channels())
+    expected = compared(files)
+    again = tmp_path / "again.onnx"
+    for format in ("qdq", "qoperator"):
+        export(load_quantized(files[1]), again, format)
+        found = compared((files[0], again))
+        for name, error in found.items():
+            assert error.accumulated_sqnr_db == pytest.approx(expected[name].accumulated_sqnr_db)
+
+
+@pytest.mark.parametrize("text", ['{"r1": 3}', '{"r1": [[0, 1, 2], 0]}', "nonsense"])
+def test_damaged_changes(tmp_path: Path, text: str) -> None:
+    files = write(tmp_path, CLASSIFIER)
+    model = load_quantized(files[1])
+    model = replace(model, metadata={**model.metadata, METADATA_KEY: text})
+    reference = prepare(files[0])
+    dataset = open_samples(samples(1), reference.program.inputs, None)
+    with pytest.raises(ModelError, match="rescaled channels"):
+        compare_layers(reference, model, dataset)

@@ -1,0 +1,79 @@
+"""What ``export`` and ``quantize`` say at their end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantkit_cli.outputs import written_bytes
+
+if TYPE_CHECKING:
+    from quantkit.config import QuantConfig
+    from quantkit.quantized_model.model import QuantizedModel
+
+
+def summary(
+    model: QuantizedModel, source: Path, output: Path, config: QuantConfig | None
+) -> dict[str, Any]:
+    """What was written, as JSON types.
+
+    Args:
+        model: The quantized model.
+        source: The model it was made from.
+        output: What was written.
+        config: How it was quantized; None: it was converted.
+    """
+    from dataclasses import asdict
+
+    from quantkit.evaluation.integer_share import planned_mac_percent
+    from quantkit.recipes import recipe_name
+
+    return {
+        "output": str(output),
+        "bytes": written_bytes(output),
+        "source": str(source),
+        "source_bytes": written_bytes(source),
+        "recipe": None if config is None else recipe_name(config),
+        "config": None if config is None else config.model_dump(),
+        "int8_mac_percent": planned_mac_percent(model),
+        "kept_float": dict(model.plan.kept_float),
+        "ranges": {name: asdict(found) for name, found in model.plan.ranges.items()},
+        "steps": [{"step": note.pass_name, "node": note.node} for note in model.notes],
+        "notes": [
+            f"{note.node}: {note.message}" if note.node else note.message for note in model.notes
+        ],
+    }
+
+
+def print_summary(facts: dict[str, Any]) -> None:
+    """Say what was written, what stays float, and what was done on the way."""
+    from quantkit.reporting.terminal_table import kept_float_lines, percent_text, size_text
+
+    if facts["recipe"] is not None:
+        print(f"recipe: {facts['recipe']}")
+    for line in _step_lines(facts):
+        print(line)
+    for line in kept_float_lines(facts["kept_float"]):
+        print(line)
+    share = facts["int8_mac_percent"]
+    integer = (
+        "" if share is None else f"; {percent_text(share)} % of multiply-accumulates in integers"
+    )
+    print(
+        f"wrote {facts['output']}: {size_text(facts['bytes'])}, "
+        f"{facts['source']} has {size_text(facts['source_bytes'])}{integer}"
+    )
+
+
+def _step_lines(facts: dict[str, Any]) -> Iterator[str]:
+    """A line per step: what it says of the network, or of the first node it speaks of."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for origin, text in zip(facts["steps"], facts["notes"], strict=True):
+        found.setdefault(origin["step"], []).append((origin["node"], text))
+    for step, notes in found.items():
+        # What concerns the whole network says more than what concerns one node.
+        shown = next((text for node, text in notes if not node), notes[0][1])
+        more = len(notes) - 1
+        others = f"; {more} more note{'s' if more > 1 else ''}: --json" if more else ""
+        yield f"{step.replace('_', ' ')}: {shown}{others}"
