@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 8
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test test-full check format bench golden wheel lock clean
+.PHONY: venv browser demo test test-full check format bench golden wheel lock clean
 
 venv: $(STAMP)
 
@@ -20,10 +20,19 @@ $(STAMP): pyproject.toml requirements-dev.txt
 demo: venv
 	$(BIN)/quantkit demo --output demo_output
 
-test: check
+# The browser that reads the HTML pages in the tests; where it cannot be had they skip, and say so.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing chromium ..." && \
+	  { apt-get install --yes --no-install-recommends chromium >/dev/null 2>&1 || \
+	    { apt-get update >/dev/null && \
+	      apt-get install --yes --no-install-recommends chromium >/dev/null; }; }; } || \
+	  echo "no browser, and it cannot be installed: tests of HTML pages are skipped"
+
+test: check browser
 	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
-test-full: venv
+test-full: venv browser
 	$(BIN)/pytest $(PARALLEL)
 
 check: venv

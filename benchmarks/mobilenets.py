@@ -67,7 +67,7 @@ def _print_quality(name: str, report: Report) -> None:
         f"  {name}: SQNR {sqnr:.2f} dB, agreement {row.agreement_percent:.2f} %, "
         f"top-1 {row.top1_percent:.2f} (drop {drop.points:+.2f}, 95 % {drop.low:+.2f} to "
         f"{drop.high:+.2f}), top-5 {row.top5_percent:.2f}, "
-        f"MACs in integer kernels {report.int8_mac_percent:.2f} %"
+        f"MACs in integer kernels {report.cost.int8_mac_percent:.2f} %"
     )
 
 

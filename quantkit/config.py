@@ -1,5 +1,7 @@
 """What the user may choose: frozen and validated."""
 
+import difflib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -77,6 +79,16 @@ class QuantConfig(BaseModel):
         return 64 if self.reduce_range or node in self.nodes_to_reduce_range else 127
 
 
+_EXPECTED: Mapping[Any, str] = {
+    bool: "true or false",
+    float: "a number above 50, at most 100",
+    str: "a name",
+    tuple[str, ...]: "a list of names",
+    Literal["uint8", "int8"]: '"uint8" or "int8"',
+}
+_MOST_SHOWN = 60
+
+
 def config_of(entries: Mapping[str, Any], source: str) -> QuantConfig:
     """The configuration with these entries.
 
@@ -87,10 +99,31 @@ def config_of(entries: Mapping[str, Any], source: str) -> QuantConfig:
     Raises:
         ConfigError: An entry is unknown or wrong.
     """
+    unknown = next((name for name in entries if name not in QuantConfig.model_fields), None)
+    if unknown is not None:
+        raise ConfigError(f"{source}: {_unknown(unknown, entries[unknown])}")
     try:
         return QuantConfig.model_validate(entries)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(QuantConfig.model_fields)
-        raise ConfigError(f"{source}: {where}: {first['msg']}; the entries are {known}") from error
+        name = str(error.errors()[0]["loc"][0])
+        expected = _EXPECTED[QuantConfig.model_fields[name].annotation]
+        got = value_text(entries[name])
+        raise ConfigError(f"{source}: {name}: {expected} expected, got {got}") from error
+
+
+def value_text(value: object) -> str:
+    """A value as a recipe writes it, cut where it is long."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except ValueError:  # a number of more digits than Python writes
+        return "a number of thousands of digits"
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
+
+
+def _unknown(name: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"[{name}] is a table; entries stand at the top level: leave out the line [{name}]"
+    close = difflib.get_close_matches(name, QuantConfig.model_fields, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    known = ", ".join(QuantConfig.model_fields)
+    return f"no entry is called {name!r}; {hint}The entries are {known}"

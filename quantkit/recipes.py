@@ -13,9 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from quantkit.config import QuantConfig, config_of
+from quantkit.config import QuantConfig, config_of, value_text
 from quantkit.errors import ConfigError
-from quantkit.graph.model_io import partial_file
+from quantkit.graph.partial_file import partial_file
 
 FAST = QuantConfig()
 BALANCED = QuantConfig(
@@ -38,14 +38,12 @@ def recipe_of(text: str | Path, default: str = "fast") -> QuantConfig:
     Raises:
         ConfigError: As :func:`read_config`; a text that is neither says so.
     """
-    name = str(text)
-    if name in RECIPES:
-        return RECIPES[name]
-    if Path(name).suffix != ".toml" and not Path(name).exists():
-        raise ConfigError(
-            f"no recipe is called {name!r}; give {', '.join(RECIPES)}, or a TOML file"
-        )
-    return read_config(name, default)
+    return _with_base(text, default)[1]
+
+
+def base_of(text: str | Path, default: str = "fast") -> str:
+    """The name of the recipe that :func:`recipe_of` begins with; the arguments are the same."""
+    return _with_base(text, default)[0]
 
 
 def read_config(path: str | Path, default: str = "fast") -> QuantConfig:
@@ -58,17 +56,7 @@ def read_config(path: str | Path, default: str = "fast") -> QuantConfig:
     Raises:
         ConfigError: The file is missing, is not TOML, or has an unknown or wrong entry.
     """
-    source = f"recipe {str(path)!r}"
-    try:
-        entries = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{source} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source} is not TOML: {error}") from error
-    base = entries.pop("base", default)
-    if not isinstance(base, str) or base not in RECIPES:
-        raise ConfigError(f"{source}: base: one of {', '.join(RECIPES)} expected, got {base!r}")
-    return config_of({**_fields(RECIPES[base]), **entries}, source)
+    return _read(path, default)[1]
 
 
 def write_recipe(config: QuantConfig, path: str | Path, comments: Sequence[str] = ()) -> None:
@@ -95,16 +83,67 @@ def write_recipe(config: QuantConfig, path: str | Path, comments: Sequence[str] 
         raise ConfigError(f"recipe {str(path)!r} cannot be written: {error.strerror}") from error
 
 
-def recipe_name(config: QuantConfig) -> str:
-    """What to call a configuration: "balanced", or "custom (balanced, but: per_channel)"."""
-    base = nearest_recipe(config)
+def recipe_name(config: QuantConfig, base: str | None = None) -> str:
+    """What to call a configuration.
+
+    Args:
+        config: The choices.
+        base: The recipe that it was made from; None: the nearest.
+
+    Returns:
+        "balanced", or "custom (balanced, but: per_channel off, nodes_to_exclude: conv1)".
+    """
+    nearest = nearest_recipe(config)
+    base = nearest if base is None or config == RECIPES[nearest] else base
     changes = _changes(config, base)
-    return f"custom ({base}, but: {', '.join(changes)})" if changes else base
+    told = ", ".join(_told(name, value) for name, value in changes.items())
+    return f"custom ({base}, but: {told})" if changes else base
 
 
 def nearest_recipe(config: QuantConfig) -> str:
     """The name of the recipe with the fewest different fields; the first of equals."""
     return min(RECIPES, key=lambda name: len(_changes(config, name)))
+
+
+def _with_base(text: str | Path, default: str) -> tuple[str, QuantConfig]:
+    name = str(text)
+    if name in RECIPES:
+        return name, RECIPES[name]
+    if not name or (Path(name).suffix != ".toml" and not Path(name).exists()):
+        raise ConfigError(
+            f"no recipe is called {name!r}; give {', '.join(RECIPES)}, or a TOML file"
+        )
+    return _read(name, default)
+
+
+def _read(path: str | Path, default: str) -> tuple[str, QuantConfig]:
+    """The base of a file, and what the file makes of it."""
+    source = f"recipe {str(path)!r}"
+    try:
+        # Some editors begin UTF-8 with a mark, which TOML does not have.
+        entries = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source} is not TOML: brackets in brackets, too many") from error
+    except ValueError as error:  # of TOML, of UTF-8, of numbers with thousands of digits
+        raise ConfigError(f"{source} is not TOML: {error}") from error
+    base = entries.pop("base", default)
+    if not isinstance(base, str) or base not in RECIPES:
+        raise ConfigError(
+            f"{source}: base: one of {', '.join(RECIPES)} expected, got {value_text(base)}"
+        )
+    return base, config_of({**_fields(RECIPES[base]), **entries}, source)
+
+
+def _told(name: str, value: object) -> str:
+    """A choice in a few words: of a long list the first entry."""
+    if isinstance(value, bool):
+        return f"{name} {'on' if value else 'off'}"
+    if isinstance(value, tuple):
+        more = f" and {len(value) - 1} more" if len(value) > 1 else ""
+        return f"{name}: {value[0]}{more}" if value else f"{name}: none"
+    return f"{name}: {value}"
 
 
 def _changes(config: QuantConfig, base: str) -> dict[str, Any]:

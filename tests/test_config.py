@@ -34,10 +34,10 @@ def test_what_metadata_hold_is_the_configuration() -> None:
 
 def test_whole_numbers_are_percentiles_too() -> None:
     assert config_of({"percentile": 100}, "options").percentile == 100.0
-    with pytest.raises(ConfigError, match="options: percentile: Input should be greater than 50"):
+    with pytest.raises(ConfigError, match="options: percentile: a number above 50"):
         config_of({"percentile": 12.5}, "options")
 
 
 def test_activations_have_8_bits() -> None:
-    with pytest.raises(ConfigError, match="activation_type: Input should be 'uint8' or 'int8'"):
+    with pytest.raises(ConfigError, match='"uint8" or "int8" expected, got "int16"'):
         config_of({"activation_type": "int16"}, "options")

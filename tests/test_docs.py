@@ -9,13 +9,22 @@ import pytest
 
 import quantkit
 from quantkit import bundled
+from quantkit.reporting.report import ClassFlip
 from quantkit_cli.app import app
 from tests.cli.runner import run
 from tests.ops_table import float_islands, ops_table
+from tests.report_schema import documented_models, meanings, schema_text
 from tests.worked_example import codes, example_text
 
-PAGES = ("README.md", "docs/accuracy.md", "docs/calibration.md", "docs/integers.md")
-ON_DIGITS = ("README.md", "docs/accuracy.md", "docs/integers.md")
+PAGES = (
+    "README.md",
+    "docs/accuracy.md",
+    "docs/calibration.md",
+    "docs/integers.md",
+    "docs/report.md",
+)
+ON_DIGITS = ("README.md", "docs/accuracy.md", "docs/integers.md", "docs/report.md")
+JOBS = "docs/report.md"
 RECIPES = ("README.md", "docs/accuracy.md")
 OPTION = r"(?<![\w-])--?[a-z][a-z-]*"
 QUANTIZED = "digits.int8.onnx"
@@ -45,6 +54,7 @@ def commands(page: Path) -> Iterator[str]:
     ("name", "parts"),
     [
         ("docs/ops.md", {"table": ops_table}),
+        ("docs/report.md", {"schema": schema_text}),
         (
             "docs/integers.md",
             {
@@ -65,6 +75,14 @@ def test_generated_parts_are_fresh(
         page.write_text(fresh, encoding="utf-8")
         return
     assert text == fresh
+
+
+def test_every_field_of_the_report_is_explained() -> None:
+    models = documented_models()
+    assert len(models) > 10
+    for model in models:
+        fields = {*model.model_fields}
+        assert {*meanings(model)} == fields or (model is ClassFlip and len(fields) == 3), model
 
 
 def test_the_worked_example_is_what_onnxruntime_returns() -> None:
@@ -118,7 +136,7 @@ def test_the_readme_names_every_choice(repository: Path) -> None:
     assert named == {"base", *quantkit.QuantConfig.model_fields}
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/integers.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/integers.md", "docs/report.md"])
 def test_links_lead_somewhere(name: str, repository: Path) -> None:
     page = repository / name
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
@@ -156,3 +174,20 @@ def test_commands_and_examples_on_the_digits_run(
     assert examples
     for example in examples:
         exec(compile(example, name, "exec"), {})
+
+
+@pytest.mark.slow
+def test_jobs_do_what_they_say(
+    repository: Path, digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = blocks(repository / JOBS, "yaml")
+    assert len(jobs) == 2
+    for job in jobs:
+        (command,) = re.findall(r">-\n\s+quantkit (.*?)(?=\n\s+-|\n  artifacts:)", job, re.DOTALL)
+        run(" ".join(command.split()), capsys)
+        written = set(re.findall(r"--output (\S+)", command))
+        assert written
+        for name in written:
+            assert (digits / name).stat().st_size > 0
+            assert job.count(name) > 1, "it is kept"
+            (digits / name).unlink()

@@ -95,19 +95,22 @@ def test_recipes_by_name() -> None:
     [
         (
             "per_chanel = false",
-            r"per_chanel: Extra inputs .* the entries are range_estimator, percentile, per_",
+            r"no entry is called 'per_chanel'; did you mean per_channel\? The entries are range_est",
         ),
-        ('per_channel = "yes"', "per_channel: Input should be a valid boolean"),
-        ("per_channel = 1", "per_channel: Input should be a valid boolean"),
-        ('nodes_to_exclude = "conv"', "nodes_to_exclude: Input should be a valid tuple"),
-        ("nodes_to_exclude = [1]", r"nodes_to_exclude\.0: Input should be a valid string"),
+        ('per_channel = "yes"', 'per_channel: true or false expected, got "yes"'),
+        ("per_channel = 1", "per_channel: true or false expected, got 1"),
+        ('nodes_to_exclude = "conv"', 'nodes_to_exclude: a list of names expected, got "conv"'),
+        ("nodes_to_exclude = [1]", r"nodes_to_exclude: a list of names expected, got \[1\]"),
         ("per_channel = [", "is not TOML"),
-        ("percentile = 50", "percentile: Input should be greater than 50"),
-        ("percentile = 100.5", "percentile: Input should be less than or equal to 100"),
-        ("percentile = nan", "percentile: Input should be"),
-        ('percentile = "99"', "percentile: Input should be a valid number"),
-        ("percentile = true", "percentile: Input should be a valid number"),
-        ('base = "best"', "base: one of fast, balanced, accurate expected, got 'best'"),
+        ("percentile = 50", "percentile: a number above 50, at most 100 expected, got 50"),
+        ("percentile = 100.5", "percentile: a number above 50, at most 100 expected, got 100.5"),
+        ("percentile = nan", "percentile: a number above 50, at most 100 expected, got NaN"),
+        ('percentile = "99"', 'percentile: a number above 50, at most 100 expected, got "99"'),
+        ("percentile = true", "percentile: a number above 50, at most 100 expected, got true"),
+        ("percentile = 1" + "0" * 5000, "recipe .* is not TOML"),
+        ("a = " + "[" * 3000, "is not TOML: brackets in brackets, too many"),
+        ("[quantkit]\nper_channel = false", r"\[quantkit\] is a table; entries stand at the top"),
+        ('base = "best"', 'base: one of fast, balanced, accurate expected, got "best"'),
         ("base = [1]", r"base: one of fast, balanced, accurate expected, got \[1\]"),
     ],
 )
@@ -165,5 +168,5 @@ def test_a_recipe_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_names() -> None:
     assert [recipe_name(config) for config in RECIPES.values()] == list(RECIPES)
     changed = BALANCED.model_copy(update={"per_channel": False, "percentile": 99.0})
-    assert recipe_name(changed) == "custom (balanced, but: percentile, per_channel)"
+    assert recipe_name(changed) == "custom (balanced, but: percentile: 99.0, per_channel off)"
     assert nearest_recipe(changed) == "balanced"

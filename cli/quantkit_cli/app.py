@@ -20,6 +20,7 @@ import typer
 from quantkit_cli import console
 from quantkit_cli.calibrate_command import calibrate
 from quantkit_cli.demo_command import demo
+from quantkit_cli.diff_command import diff
 from quantkit_cli.export_command import export
 from quantkit_cli.inspect_command import inspect
 from quantkit_cli.merge_command import merge
@@ -40,7 +41,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, inspect, calibrate, merge, show, export, quantize, tune, verify, report):
+_COMMANDS = (
+    *(demo, inspect, calibrate, merge, show),
+    *(export, quantize, tune, verify, report, diff),
+)
+for command in _COMMANDS:
     app.command(command.__name__)(command)
 
 

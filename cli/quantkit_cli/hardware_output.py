@@ -73,7 +73,8 @@ def hardware_facts(verdicts: Sequence[LayerVerdict]) -> dict[str, Any]:
 
 def print_hardware(found: Verification) -> None:
     """Print a row per integer node, the peak of memory, and what to do for x86 without VNNI."""
-    from quantkit.reporting.terminal_table import print_sentence, size_text
+    from quantkit.reporting.numbers import size
+    from quantkit.reporting.terminal_table import print_sentence
 
     verdicts = found.hardware
     print(
@@ -93,7 +94,7 @@ def print_hardware(found: Verification) -> None:
                 _pairs(verdict),
                 "-" if verdict.shift is None else "..".join(map(str, sorted(set(verdict.shift)))),
                 _share(verdict.codes.saturated_share),
-                "-" if verdict.live_bytes is None else size_text(verdict.live_bytes),
+                size(verdict.live_bytes),
             )
             for verdict in verdicts
             if verdict.is_integer
@@ -103,9 +104,7 @@ def print_hardware(found: Verification) -> None:
     )
     peak = _peak(verdicts)
     if peak is not None and peak.live_bytes is not None:
-        print_sentence(
-            f"peak of activations: {size_text(peak.live_bytes)}, while {peak.node!r} runs"
-        )
+        print_sentence(f"peak of activations: {size(peak.live_bytes)}, while {peak.node!r} runs")
     for line in _advice(found):
         print_sentence(line)
 

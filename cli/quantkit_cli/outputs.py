@@ -69,7 +69,7 @@ def check_export(path: Path, format: str, *, inputs: Iterable[Path | None] = ())
 
 def written_bytes(path: Path) -> int:
     """Size of what a command wrote: a model, or a folder with all its files."""
-    from quantkit.reporting.report import model_bytes
+    from quantkit.reporting.network_cost import model_bytes
 
     if path.is_dir():
         return sum(file.stat().st_size for file in path.iterdir())

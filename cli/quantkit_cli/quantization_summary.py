@@ -26,7 +26,7 @@ def summary(
     """
     from dataclasses import asdict
 
-    from quantkit.evaluation.integer_share import planned_mac_percent
+    from quantkit.evaluation.integer_share import int8_mac_percent
     from quantkit.recipes import recipe_name
 
     return {
@@ -36,7 +36,7 @@ def summary(
         "source_bytes": written_bytes(source),
         "recipe": None if config is None else recipe_name(config),
         "config": None if config is None else config.model_dump(),
-        "int8_mac_percent": planned_mac_percent(model),
+        "int8_mac_percent": int8_mac_percent(model),
         "kept_float": dict(model.plan.kept_float),
         "ranges": {name: asdict(found) for name, found in model.plan.ranges.items()},
         "steps": [{"step": note.pass_name, "node": note.node} for note in model.notes],
@@ -48,7 +48,8 @@ def summary(
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Say what was written, what stays float, and what was done on the way."""
-    from quantkit.reporting.terminal_table import kept_float_lines, percent_text, size_text
+    from quantkit.reporting.numbers import size
+    from quantkit.reporting.terminal_table import kept_float_lines, percent_text
 
     if facts["recipe"] is not None:
         print(f"recipe: {facts['recipe']}")
@@ -61,8 +62,8 @@ def print_summary(facts: dict[str, Any]) -> None:
         "" if share is None else f"; {percent_text(share)} % of multiply-accumulates in integers"
     )
     print(
-        f"wrote {facts['output']}: {size_text(facts['bytes'])}, "
-        f"{facts['source']} has {size_text(facts['source_bytes'])}{integer}"
+        f"wrote {facts['output']}: {size(facts['bytes'])}, "
+        f"{facts['source']} has {size(facts['source_bytes'])}{integer}"
     )
 
 

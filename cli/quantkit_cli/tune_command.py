@@ -160,6 +160,11 @@ def tune(
         print(json.dumps(tuning_facts(found, path, state), indent=2))
     else:
         print_tuning(found, model, path, state)
+    if found.only_float_meets:
+        raise AccuracyError(
+            f"only the float network meets {limit_text(found)}: the recipe in {path} keeps every "
+            "layer in floats"
+        )
     if not found.is_met:
         raise AccuracyError(
             f"no set of layers found meets {limit_text(found)}; the best one misses it by "

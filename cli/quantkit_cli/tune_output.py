@@ -19,14 +19,16 @@ _KEPT = {"float": "float", "16bit": "16 bits"}
 
 def print_tuning(found: Tuning, model: Path, output: Path, state: Path) -> None:
     """Print the most sensitive layers, the frontier, and what was chosen."""
-    from quantkit.reporting.render_terminal import drop_sentence
+    from quantkit.reporting.accuracy_sections import drop_sentence
     from quantkit.reporting.terminal_table import print_sentence
 
     _print_layers(found)
     _print_frontier(found)
     samples = f"these {found.samples} samples"
     chosen = found.chosen
-    if not found.is_met:
+    if found.only_float_meets:
+        print_sentence(f"Only the float network meets {limit_text(found)} on {samples}.")
+    elif not found.is_met:
         print_sentence(f"No set of layers found meets {limit_text(found)} on {samples}.")
     elif not chosen.kept:
         print_sentence(
@@ -41,7 +43,8 @@ def print_tuning(found: Tuning, model: Path, output: Path, state: Path) -> None:
     if found.drop is not None:
         print_sentence(drop_sentence(found.drop, found.samples))
     print_sentence("Other samples may say otherwise: judge the model with `quantkit report`.")
-    print(f"{_counted(found.measurements, 'measurement')} made, all are in {state}")
+    known = f", {found.known_measurements} known" if found.known_measurements else ""
+    print(f"{_counted(found.measurements, 'measurement')} made{known}, all are in {state}")
     print(f"wrote {output}: quantkit quantize {model} DATA --recipe {output}")
 
 
@@ -60,6 +63,7 @@ def tuning_facts(found: Tuning, output: Path, state: Path) -> dict[str, Any]:
         "samples": found.samples,
         "ranking_samples": found.ranking_samples,
         "measurements": found.measurements,
+        "known_measurements": found.known_measurements,
         "layers": [
             {
                 "name": each.layer.name,
@@ -91,10 +95,11 @@ def limit_text(found: Tuning) -> str:
 def recipe_comments(found: Tuning, model: Path) -> list[str]:
     """What the recipe says of itself."""
     verb = "meets" if found.is_met else "misses"
-    value, sqnr = _value(found.chosen.value, found.unit), _db(found.chosen.sqnr_db)
+    value = _value(found.chosen.value, found.unit)
+    sqnr = "" if found.metric == "sqnr" else f", SQNR {_db(found.chosen.sqnr_db)} dB"
     return [
         f"quantkit tune {model.name}: {verb} {limit_text(found)}",
-        f"on {found.samples} samples: {value}, SQNR {sqnr} dB",
+        f"on {found.samples} samples: {value}{sqnr}",
     ]
 
 
@@ -178,7 +183,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _value(value: float, unit: str) -> str:
-    return f"{_number(value)} {unit}".strip()
+    return "exact" if value == math.inf else f"{_number(value)} {unit}".strip()
 
 
 def _number(value: float) -> str:

@@ -253,7 +253,7 @@ class _Pass:
         """
         with self._lock:
             for name, running in self._statistics.items():
-                array = arrays.pop(name)
+                array = np.atleast_1d(arrays.pop(name))  # a value without axes has one number
                 own = self._collector.channels.get(name)
                 for row, sample in enumerate(samples):
                     part = slice(None) if whole else slice(row, row + 1)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from quantkit.calibration.histogram import LogHistogram
 from quantkit.calibration.statistics import ChannelStatistics, TensorStatistics
-from quantkit.graph.model_io import partial_file
+from quantkit.graph.partial_file import partial_file
 from quantkit.graph.program import Array
 
 _METADATA = "metadata.json"

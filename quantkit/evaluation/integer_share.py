@@ -6,6 +6,7 @@ from pathlib import Path
 from quantkit.graph.cost import model_cost
 from quantkit.graph.ort_session import optimized_program
 from quantkit.graph.program import Program
+from quantkit.plan import data_values, quantized_outputs
 from quantkit.quantized_model.model import QuantizedModel
 
 # What onnxruntime's optimizer writes for a Conv, Gemm or MatMul in integers.
@@ -22,6 +23,30 @@ def planned_mac_percent(model: QuantizedModel) -> float | None:
     if cost.unknown or not cost.macs:
         return None
     integer = sum(node.macs or 0 for node in cost.nodes if node.name not in model.plan.kept_float)
+    return 100.0 * integer / cost.macs
+
+
+def int8_mac_percent(model: QuantizedModel | None) -> float | None:
+    """Share of multiply-accumulates in nodes whose activations all have 8 bits.
+
+    Args:
+        model: The model; None stands for the float network.
+
+    Returns:
+        Percent; None without any multiply-accumulate, or where shapes are unknown.
+    """
+    if model is None:
+        return 0.0
+    program, params = model.prepared.program, model.plan.params
+    cost = model_cost(program)
+    if cost.unknown or not cost.macs:
+        return None
+    integer = 0
+    for node, found in zip(program.nodes, cost.nodes, strict=True):
+        if node.name not in model.plan.kept_float and found.macs:
+            names = (*data_values(node, program.constants), *quantized_outputs(node))
+            if all(params[name].dtype.itemsize == 1 for name in names):
+                integer += found.macs
     return 100.0 * integer / cost.macs
 
 

@@ -6,6 +6,7 @@ once.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -91,8 +92,8 @@ def open_bench(
     return Bench(read, len(indices), reference, chosen, metric, found)
 
 
-def measure(bench: Bench, model: Model) -> Measurement:
-    """Run a variant of the network in onnxruntime and judge it.
+def measure(bench: Bench, model: Model | Path) -> Measurement:
+    """Run a variant of the network, in memory or a file, in onnxruntime and judge it.
 
     Raises:
         ModelError: onnxruntime cannot load it.

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,17 @@ from quantkit.calibration.data_functions import (
 from quantkit.errors import CalibrationError, ConfigError, ShapeMismatchError, UnknownNameError
 from quantkit.evaluation.accuracy import class_scores
 from quantkit.graph.program import Array
+from quantkit.numerics.bootstrap import RESAMPLES, IntArray, bootstrap_interval
 from quantkit.numerics.metrics import SqnrSums, agreement, top_k_correct
 
 Labels = npt.NDArray[np.int64]
 Batches = Sequence[Mapping[str, Array]]
 Score = Callable[[Batches, Batches, Labels | None], float]
 """Called with the float network's outputs, those to judge, and the labels if there are any."""
+
+# Draws are fewer where the outputs are so large that copying them would take minutes. It must not
+# depend on the clock: the same outputs give the same interval everywhere.
+_COPIED_VALUES, _FEWEST_DRAWS = 2_000_000_000, 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +73,66 @@ def metric_of(name: str) -> Metric:
         known = ", ".join(_METRICS)
         raise UnknownNameError(f"unknown metric {name!r}; known: {known}, or module:function")
     return _users_metric(name)
+
+
+def users_metric(name: str) -> Metric:
+    """A function of the user's, for reports, which hold the other metrics anyway.
+
+    Raises:
+        ConfigError: It is a metric that every report has.
+        UnknownNameError, CalibrationError: As :func:`metric_of`.
+    """
+    if name in _METRICS:
+        raise ConfigError(
+            f"every report holds {name} where the network has it; "
+            "--metric is for a function of your own, module:function"
+        )
+    return metric_of(name)
+
+
+def drop_interval(
+    metric: Metric,
+    reference: Batches,
+    actual: Batches,
+    labels: Labels | None,
+    samples: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[float, float] | None:
+    """Paired bootstrap 95 % interval of a metric's drop, from the reference to the other.
+
+    Both are judged on the same draws of samples. Draws that the metric fails on are left out.
+
+    Args:
+        metric: What both are judged by.
+        reference: The float network's outputs.
+        actual: The other's.
+        labels: A class per sample, or None.
+        samples: How many there are.
+        progress: Told after every draw.
+
+    Returns:
+        None where outputs have no row per sample, or the metric fails on most draws.
+    """
+    both = joined(reference), joined(actual)
+    if any(len(array) != samples for outputs in both for array in outputs.values()):
+        return None
+    values = sum(array.size for outputs in both for array in outputs.values())
+    draws = min(RESAMPLES, max(_FEWEST_DRAWS, _COPIED_VALUES // max(values, 1)))
+    done = count(1)
+
+    def difference(indices: IntArray) -> float:
+        if progress is not None:
+            progress(next(done), draws)
+        drawn = [[{name: array[indices] for name, array in each.items()}] for each in both]
+        some = None if labels is None else labels[indices]
+        try:
+            first, second = (metric.score(drawn[0], outputs, some) for outputs in drawn)
+        except CalibrationError:
+            return math.nan
+        return first - second
+
+    low, high = bootstrap_interval(difference, samples, resamples=draws)
+    return None if math.isnan(low) else (low, high)
 
 
 def outputs_sqnr_db(reference: Batches, actual: Batches) -> float:

@@ -138,7 +138,7 @@ def model_cost(program: Program) -> ModelCost:
     Args:
         program: Any graph, prepared or not; shapes are read from ``program.specs``.
     """
-    shapes = _Shapes(program)
+    shapes = StaticShapes(program)
     nodes = tuple(_node_cost(node, program, shapes) for node in program.nodes)
     held = {name for node in program.nodes for name in _parameters(node, program)}
     return ModelCost(
@@ -148,7 +148,7 @@ def model_cost(program: Program) -> ModelCost:
     )
 
 
-class _Shapes:
+class StaticShapes:
     """Static shapes by value name; a dynamic batch is 1."""
 
     def __init__(self, program: Program) -> None:
@@ -182,7 +182,7 @@ class _Shapes:
         return tuple(sizes)
 
 
-def _node_cost(node: Node, program: Program, shapes: _Shapes) -> NodeCost:
+def _node_cost(node: Node, program: Program, shapes: StaticShapes) -> NodeCost:
     spec = program.specs.get(node.outputs[0]) if node.outputs else None
     return NodeCost(
         name=node.name,
@@ -194,7 +194,7 @@ def _node_cost(node: Node, program: Program, shapes: _Shapes) -> NodeCost:
     )
 
 
-def _macs(node: Node, shapes: _Shapes) -> int | None:
+def _macs(node: Node, shapes: StaticShapes) -> int | None:
     for table in (_CONVOLUTIONS, _TRANSPOSED, _GEMMS, _MATMULS):
         if node.op_type in table:
             data, weight = (shapes.of(node.inputs[position]) for position in table[node.op_type])
@@ -235,7 +235,7 @@ def _is_parameter(array: Array) -> bool:
     return array.ndim > 0 and array.dtype not in (np.dtype(np.int64), np.dtype(np.bool_))
 
 
-def _output_bytes(node: Node, program: Program, shapes: _Shapes) -> int | None:
+def _output_bytes(node: Node, program: Program, shapes: StaticShapes) -> int | None:
     total = 0
     for name in filter(None, node.outputs):
         shape = shapes.of(name)
@@ -247,7 +247,7 @@ def _output_bytes(node: Node, program: Program, shapes: _Shapes) -> int | None:
 
 
 def _separable_blocks(
-    program: Program, shapes: _Shapes, macs: Mapping[str, int | None]
+    program: Program, shapes: StaticShapes, macs: Mapping[str, int | None]
 ) -> tuple[SeparableBlock, ...]:
     consumers, outputs = program.consumers(), program.output_names()
     blocks: list[SeparableBlock] = []
@@ -266,7 +266,7 @@ def _separable_blocks(
     return tuple(blocks)
 
 
-def _depthwise_kernel(node: Node, shapes: _Shapes) -> tuple[int, ...] | None:
+def _depthwise_kernel(node: Node, shapes: StaticShapes) -> tuple[int, ...] | None:
     """The kernel of a depthwise Conv (group = input channels > 1) wider than one pixel."""
     weight = shapes.of(node.inputs[1]) if node.op_type == "Conv" else None
     if not weight or weight[1] != 1 or node.integer("group", 1) == 1:
@@ -278,7 +278,7 @@ def _block(
     depthwise: Node,
     pointwise: Node,
     kernel: tuple[int, ...],
-    shapes: _Shapes,
+    shapes: StaticShapes,
     macs: Mapping[str, int | None],
 ) -> SeparableBlock | None:
     weight = shapes.of(pointwise.inputs[1]) if pointwise.op_type == "Conv" else None

@@ -1,11 +1,7 @@
 """Load, check and save ONNX models; turn them into programs; digest them."""
 
-import hashlib
-import os
-import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +13,7 @@ from onnx import version_converter
 from quantkit.errors import ModelError, UnsupportedModelError
 from quantkit.graph.digest import GraphDigest
 from quantkit.graph.model_checks import check_file, first_line, refuse_non_finite_weights
+from quantkit.graph.partial_file import partial_file
 from quantkit.graph.program import Array, AttributeValue, Dimension, Node, Program, TensorSpec
 
 OLDEST_OPSET = 11
@@ -125,37 +122,6 @@ def _save_with_external_data(model: ir.Model, path: Path) -> None:
         ir.save(model, whole, format="protobuf", external_data=data.name)
         whole.with_name(data.name).replace(partial_data)
         whole.replace(partial)
-
-
-@contextmanager
-def partial_file(path: Path) -> Iterator[Path]:
-    """A new file beside ``path`` that is renamed to it at the end, or removed on any error.
-
-    Raises:
-        OSError: There is no such folder, it cannot be written to, or ``path`` is a folder or a
-            device.
-    """
-    if path.exists() and not path.is_file():
-        raise FileExistsError(f"{str(path)!r} exists and is no regular file")
-    # Names of files may be long already; the digest tells whose part it is.
-    partial = path.with_name(f"{_partial_prefix(path)}{secrets.token_hex(8)}.partial")
-    # Created as any new file is, with the permissions that the umask leaves.
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def remove_partial_files(path: Path) -> None:
-    """Remove what killed processes left of ``path``; call it where no other one writes it."""
-    for partial in path.parent.glob(f"{_partial_prefix(path)}*.partial"):
-        partial.unlink(missing_ok=True)
-
-
-def _partial_prefix(path: Path) -> str:
-    return f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}."
 
 
 def serialize(model: ir.Model) -> bytes:

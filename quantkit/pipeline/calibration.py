@@ -23,8 +23,8 @@ from quantkit.errors import CalibrationError, ConfigError
 from quantkit.evaluation.input_check import input_warnings
 from quantkit.evaluation.samples import open_samples
 from quantkit.graph.channel_outputs import with_channel_outputs
-from quantkit.graph.model_io import remove_partial_files
 from quantkit.graph.ort_session import open_session
+from quantkit.graph.partial_file import remove_partial_files
 from quantkit.passes.prepare import Prepared, prepare
 from quantkit.plan import tensors_to_calibrate
 

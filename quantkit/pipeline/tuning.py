@@ -1,7 +1,6 @@
 """Which layers to keep out of the 8-bit integers, so that no more is lost than allowed."""
 
 import hashlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from quantkit.calibration.preprocessing import Preprocessing
 from quantkit.calibration.table import CalibrationTable, tool_version
 from quantkit.config import QuantConfig
 from quantkit.errors import ConfigError
+from quantkit.evaluation.integer_share import int8_mac_percent
 from quantkit.evaluation.measurement import open_bench
 from quantkit.evaluation.metric import Labels, Metric, metric_of
 from quantkit.evaluation.samples import evenly_spaced, open_samples
@@ -18,6 +18,7 @@ from quantkit.graph.ort_session import onnxruntime_version
 from quantkit.passes.prepare import Prepared
 from quantkit.pipeline.calibration import as_model_says, calibrate, prepared_model
 from quantkit.pipeline.quantization import quantize_calibrated
+from quantkit.pipeline.tuning_limits import limited_metric, refuse_without_classes
 from quantkit.pipeline.tuning_result import Point, Tuning
 from quantkit.quantized_model.model import QuantizedModel
 from quantkit.recovery.measurement_log import begin_log, digest_of, read_log
@@ -31,9 +32,9 @@ from quantkit.recovery.sensitivity import (
     quantized_layers,
     sensitivities,
 )
-from quantkit.recovery.variants import Variants, int8_mac_percent
-from quantkit.reporting.report import Progress as SectionProgress
-from quantkit.reporting.report import paired_drop
+from quantkit.recovery.variants import Variants
+from quantkit.reporting.drops import paired_drop
+from quantkit.reporting.make_report import Progress as SectionProgress
 
 TUNE_SAMPLES = 128
 RANKING_SAMPLES = 32
@@ -92,7 +93,7 @@ def tune(
         QuantkitError: Bad model, data or labels; see ``errors``.
     """
     config = config or QuantConfig()
-    name = _metric_name(metric, max_drop, min_sqnr)
+    name = limited_metric(metric, max_drop, min_sqnr)
     judge = None if name is None else metric_of(name)
     prepared = prepared_model(model)
     layers = quantized_layers(prepared, config)
@@ -120,6 +121,8 @@ def tune(
         judge = metric_of("agreement" if classes is None else "top1")
     # Before the table is made: a metric that cannot be had is told first.
     bench = open_bench(samples, prepared.model, classes, judge)
+    if name is None:
+        refuse_without_classes(bench)
     few = evenly_spaced(samples, RANKING_SAMPLES)
     few_bench = open_bench(few, prepared.model, None, metric_of("sqnr"))
     if table is None:
@@ -166,7 +169,7 @@ def tune(
         unit=judge.unit,
         float_value=reference,
         limit=limit,
-        is_met=found.is_met,
+        is_met=found.is_met and not (keep == "float" and len(found.kept) == len(layers)),
         keep=keep,
         layers=layers,
         ranking=ranking,
@@ -179,25 +182,8 @@ def tune(
         samples=bench.count,
         ranking_samples=few_bench.count,
         measurements=measurements,
+        known_measurements=before,
     )
-
-
-def _metric_name(metric: str | None, max_drop: float | None, min_sqnr: float | None) -> str | None:
-    """The metric's name; None where labels decide."""
-    if (max_drop is None) == (min_sqnr is None):
-        raise ConfigError(
-            "say how much may be lost: either --max-drop (of the metric) or --min-sqnr (dB)"
-        )
-    for option, limit in (("--max-drop", max_drop), ("--min-sqnr", min_sqnr)):
-        if limit is not None and not math.isfinite(limit):
-            raise ConfigError(f"{option}: a number is expected, got {limit}")
-    if max_drop is not None and metric == "sqnr":
-        raise ConfigError(
-            "the float network's SQNR is infinite, so none drops from it; give --min-sqnr"
-        )
-    if min_sqnr is not None and metric not in (None, "sqnr"):
-        raise ConfigError(f"--min-sqnr is no limit of the metric {metric!r}; give --max-drop")
-    return "sqnr" if min_sqnr is not None else metric
 
 
 def _variants(

@@ -36,7 +36,7 @@ class Tuning:
         unit: Of its values: "%", "dB" or "".
         float_value: The float network's.
         limit: The least value that was asked for.
-        is_met: Whether ``chosen`` reaches it.
+        is_met: Whether ``chosen`` reaches it, with a layer in integers.
         keep: What becomes of the layers that are kept: "float" or "16bit".
         layers: All that were quantized, in graph order.
         ranking: The layers, the one that makes most noise alone first.
@@ -50,6 +50,7 @@ class Tuning:
         samples: How many samples the variants were measured on.
         ranking_samples: How many of them the layers were ranked on.
         measurements: How many variants were measured, those of an earlier run not counted.
+        known_measurements: How many were taken from an earlier run.
     """
 
     metric: str
@@ -69,3 +70,9 @@ class Tuning:
     samples: int
     ranking_samples: int
     measurements: int
+    known_measurements: int
+
+    @property
+    def only_float_meets(self) -> bool:
+        """Whether ``chosen`` is the float network: nothing else reaches the limit."""
+        return self.keep == "float" and len(self.chosen.kept) == len(self.layers)

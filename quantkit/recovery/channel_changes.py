@@ -47,6 +47,11 @@ class ChannelChange:
         factors, shifts = (_aligned(array, x.shape) for array in (self.factors, self.shifts))
         return np.asarray(x * factors - shifts, np.float32)
 
+    def undone(self, y: Array) -> Array:
+        """The rewritten network's value as the float model has it: the inverse of ``applied``."""
+        factors, shifts = (_aligned(array, y.shape) for array in (self.factors, self.shifts))
+        return np.asarray((y + shifts) / factors, np.float32)
+
 
 UNCHANGED = ChannelChange(np.ones(()), np.zeros(()))
 

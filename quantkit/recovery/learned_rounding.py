@@ -110,6 +110,7 @@ def learn_rounding(
     message = (
         f"weights of {layers} rounded for their inputs: the squared error they cause in their "
         f"layer's output fell by {sum(gains) / len(gains):.1f} dB on average"
+        f"{_left_out(model)}"
     )
     note = PassNote("learned_rounding", "", "", True, message)
     return replace(model, notes=(*model.notes, note))
@@ -130,6 +131,21 @@ def _passes(model: QuantizedModel) -> Iterator[list[Node]]:
         held += size
     if nodes:
         yield nodes
+
+
+def _left_out(model: QuantizedModel) -> str:
+    """A word on the integer layers with weights that this step does not round."""
+    names = [
+        node.name
+        for node in model.prepared.program.nodes
+        if node.name not in model.plan.kept_float
+        and weight_and_bias(node)[0] in model.constants
+        and not 0 < _sums_bytes(node, model) <= _SUMS_BYTES
+    ]
+    if not names:
+        return ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"; left as they are (too large, or transposed): {names[0]}{more}"
 
 
 def _sums_bytes(node: Node, model: QuantizedModel) -> int:

@@ -2,11 +2,12 @@
 
 The first line names the work (a digest of all that decides the numbers), every other one a
 measurement by its key. A process that dies while it writes leaves a damaged last line at most,
-which is passed over.
+which is cut off when the file is read.
 """
 
 import hashlib
 import json
+import logging
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from quantkit.errors import CalibrationError
 from quantkit.evaluation.measurement import Measurement
 from quantkit.numerics.paired import PairedCounts
+
+logger = logging.getLogger(__name__)
 
 
 def digest_of(*facts: Any) -> str:
@@ -37,27 +40,35 @@ def read_log(path: Path, work: str) -> dict[str, Measurement]:
         CalibrationError: The file is damaged elsewhere, or of other work.
     """
     try:
-        text = path.read_bytes()
-        lines = text.split(b"\n")
-        whole = text[: len(text) - len(lines[-1])]
-        entries = [json.loads(line) for line in lines[:-1]]
-        found = {entry["key"]: _measurement(entry) for entry in entries[1:]}
-        if entries and entries[0]["work"] != work:
+        with path.open("rb") as file:
+            lines = file.readlines()
+    except OSError as error:
+        raise CalibrationError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    found: dict[str, Measurement] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            # JSON ends with the line: one that is cut off is damaged, however it reads.
+            entry = json.loads(line if line.endswith(b"\n") else b"")
+            if number == 1:
+                theirs = str(entry["work"])
+            else:
+                found[entry["key"]] = _measurement(entry)
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            if number == len(lines):
+                lines.pop()
+                _cut_last_line(path, number, sum(map(len, lines)))
+                break
+            raise CalibrationError(
+                f"the measurements in {str(path)!r} cannot be read: line {number} is damaged; "
+                "remove that line, or leave out --resume"
+            ) from error
+        if number == 1 and theirs != work:
             raise CalibrationError(
                 f"the measurements in {str(path)!r} are of another model, other data or other "
                 "options (those files may have changed since); remove it, or leave out --resume"
             )
-        if not entries:
-            begin_log(path, work)
-        elif whole != text:
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        reason = " ".join(str(error).split())
-        raise CalibrationError(
-            f"the measurements in {str(path)!r} cannot be read ({reason}); remove the file, or "
-            "leave out --resume"
-        ) from error
+    if not lines:
+        begin_log(path, work)
     return found
 
 
@@ -84,6 +95,15 @@ def _measurement(entry: dict[str, Any]) -> Measurement:
         float(entry["sqnr_db"]),
         None if counts is None else PairedCounts(*map(int, counts)),
     )
+
+
+def _cut_last_line(path: Path, number: int, size: int) -> None:
+    logger.warning("line %d of %s is damaged: that measurement is made again", number, path)
+    try:
+        with path.open("r+b") as file:
+            file.truncate(size)
+    except OSError as error:
+        raise CalibrationError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def _write(path: Path, mode: str, line: str) -> None:

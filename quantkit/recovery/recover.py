@@ -9,6 +9,7 @@ after every step that changes what they depend on. With data, every step is judg
 output, and undone where that became clearly worse.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +31,8 @@ from quantkit.quantized_model.model import QuantizedModel, quantize_model
 from quantkit.recovery.activation_range_search import search_activation_ranges
 from quantkit.recovery.bias_correction import correct_biases
 from quantkit.recovery.block_reconstruction import reconstruct_blocks
-from quantkit.recovery.channel_changes import METADATA_KEY, Float64Array, to_text
+from quantkit.recovery.channel_changes import METADATA_KEY as CHANNEL_CHANGES_KEY
+from quantkit.recovery.channel_changes import Float64Array, to_text
 from quantkit.recovery.cross_layer_equalization import equalize_layers
 from quantkit.recovery.draft import Draft
 from quantkit.recovery.empirical_bias_correction import correct_biases_empirically
@@ -41,6 +43,9 @@ from quantkit.recovery.weight_scale_search import search_weight_scales
 
 StepProgress = Callable[[str, int, int], None]
 """Called with the step's name, how much of it is done, and how much there is."""
+
+METADATA_KEY = "undone_steps"
+"""Metadata of a model: the steps, as a JSON list, that its configuration has but it has not."""
 
 _FLOAT_STEPS = {
     "cross_layer_equalization": equalize_layers,
@@ -119,6 +124,7 @@ def quantize_with_recovery(
     state = _State(Draft(prepared, table), plan, {}, model)
     sqnr_db = _sqnr_db(bench, state)
     notes: list[PassNote] = []
+    undone: list[str] = []
     for name, step in _steps(config, dataset, progress):
         found, note = step(state)
         if note is None:
@@ -128,15 +134,20 @@ def quantize_with_recovery(
             gain = f"SQNR of the outputs {sqnr_db:.2f} -> {found_db:.2f} dB"
             if found_db < sqnr_db - _CHANCE_DB:
                 notes.append(PassNote(name, "", "", False, f"undone: {gain}"))
+                undone.append(name)
                 continue
             note = replace(note, message=f"{note.message}; {gain}")
         notes.append(note)
         state, sqnr_db = found, found_db
-    changes = state.draft.changes
+    metadata = {}
+    if state.draft.changes:
+        metadata[CHANNEL_CHANGES_KEY] = to_text(state.draft.changes)
+    if undone:
+        metadata[METADATA_KEY] = json.dumps(undone)
     return replace(
         state.model,
         notes=(*notes, *(note for note in state.model.notes if note.node)),
-        metadata={METADATA_KEY: to_text(changes)} if changes else {},
+        metadata=metadata,
     )
 
 

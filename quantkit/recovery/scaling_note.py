@@ -20,6 +20,10 @@ def with_scaling_note(
     factors = np.concatenate([by_channel for _, by_channel in scaled])
     text = (
         f"{np.count_nonzero(factors != 1.0)} channels of {len(scaled)} groups {message} "
-        f"(factors {factors.min():.3g} to {factors.max():.3g})"
+        f"(factors {_factor(factors.min())} to {_factor(factors.max())})"
     )
     return replace(draft, notes=(*draft.notes, PassNote(step, "", "", True, text)))
+
+
+def _factor(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000.0 else f"{value:.3g}"

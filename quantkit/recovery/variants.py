@@ -10,11 +10,10 @@ from quantkit.calibration.batches import fixed_batch
 from quantkit.config import QuantConfig
 from quantkit.evaluation.measurement import Bench, Measurement, measure
 from quantkit.exporters.qdq import qdq_graph
-from quantkit.graph.cost import model_cost
 from quantkit.graph.model_io import save_model
 from quantkit.graph.ort_session import Model, median_latencies_ms
 from quantkit.passes.prepare import Prepared
-from quantkit.plan import candidate_refusals, data_values, quantized_outputs
+from quantkit.plan import candidate_refusals
 from quantkit.quantized_model.model import QuantizedModel
 from quantkit.recovery.measurement_log import add_to_log, digest_of
 
@@ -80,27 +79,3 @@ class Variants:
                 runs_per_round=_RUNS_PER_ROUND,
             )
         return list(found.values())
-
-
-def int8_mac_percent(model: QuantizedModel | None) -> float | None:
-    """Share of multiply-accumulates in nodes whose activations all have 8 bits.
-
-    Args:
-        model: The model; None stands for the float network.
-
-    Returns:
-        Percent; None without any multiply-accumulate, or where shapes are unknown.
-    """
-    if model is None:
-        return 0.0
-    program, params = model.prepared.program, model.plan.params
-    cost = model_cost(program)
-    if cost.unknown or not cost.macs:
-        return None
-    integer = 0
-    for node, found in zip(program.nodes, cost.nodes, strict=True):
-        if node.name not in model.plan.kept_float and found.macs:
-            names = (*data_values(node, program.constants), *quantized_outputs(node))
-            if all(params[name].dtype.itemsize == 1 for name in names):
-                integer += found.macs
-    return 100.0 * integer / cost.macs

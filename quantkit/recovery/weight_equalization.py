@@ -46,7 +46,8 @@ def weight_equalizing_factors(
         for index, (group, reach) in enumerate(groups):
             before = found[index]
             rows = _reach(group.producers, _row_reach, group, arrays, program)
-            values = reach * before / (reach * before).max()
+            values = reach * before
+            values /= values.max() or 1.0  # a group may be always zero
             rows = np.sqrt(rows * np.where(values > 0, values, rows))
             columns = _reach(group.consumers, _column_reach, group, arrays, program)
             alive = (rows > 0) & (columns > 0)

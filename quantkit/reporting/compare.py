@@ -1,125 +1,144 @@
-"""Every layer of a quantized model against the float network.
+"""Every layer of a quantized network against the float one.
 
 Isolated: the layer alone is integer; its inputs are the float network's, quantized. Accumulated:
-the whole network is integer up to and including the layer. Both are SQNR in dB of the layer's
-output, over all samples.
+the whole network is integer up to and including the layer. Both compare the layer's output, over
+all samples, by SQNR and cosine similarity.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from quantkit.calibration.batches import batches
 from quantkit.calibration.dataset import Dataset
+from quantkit.calibration.statistics import TensorStatistics
 from quantkit.errors import ModelError
+from quantkit.evaluation.samples import evenly_spaced
 from quantkit.graph.cost import model_cost
-from quantkit.graph.ort_session import open_session, with_outputs
-from quantkit.graph.program import Array, Dimension
-from quantkit.integer_session import IntegerSession, open_integer_session
-from quantkit.numerics.affine import QuantParams, dequantize, quantize
-from quantkit.numerics.metrics import SqnrSums
+from quantkit.graph.program import Dimension, Program
 from quantkit.passes.prepare import Prepared
 from quantkit.quantized_model.model import QuantizedModel
 from quantkit.recovery.channel_changes import METADATA_KEY, from_text
+from quantkit.reporting.layer import Layer, TensorRange
+from quantkit.reporting.layer_accumulators import layer_accumulator
+from quantkit.reporting.layer_groups import layer_groups
+from quantkit.reporting.layer_pass import LayerPass, run_layers
+from quantkit.reporting.network_error import Pair, network_errors
+from quantkit.reporting.tensor_ranges import tensor_range
+from quantkit.reporting.weight_ranges import weight_ranges
 
 Progress = Callable[[int, int], None]
 
+# How much the network errors may take: values of rests of the network, which are half of it.
+_REST_BYTES = 30 * 1024**3
+_MOST_SAMPLES = 16
 
-@dataclass(frozen=True, slots=True)
-class LayerError:
-    """What one layer loses.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What every layer loses, and what was seen of the float network meanwhile.
 
     Attributes:
-        node: The layer's name.
-        op_type: Its op.
-        value: The tensor that was compared: the layer's output, behind its clamp.
-        macs: Multiply-accumulates of one sample; None where a dimension is not known.
-        isolated_sqnr_db: Of the layer alone; None for a float island.
-        accumulated_sqnr_db: Of the network up to here.
-        saturated_percent: Share of output codes at an end of their range, where values may have
-            been cut off; None where float. An end that is exactly real 0 (the zero point, as after
-            a ReLU) is not counted: nothing is lost there.
-        kept_float: Why the layer stays float; None where it is integer.
+        layers: Quantized graph inputs, then nodes in the graph's order.
+        statistics: Of the float network's values: graph inputs and all that is quantized, by name,
+            exact, with the channels as the quantized network has them.
     """
 
-    node: str
-    op_type: str
-    value: str
-    macs: int | None
-    isolated_sqnr_db: float | None
-    accumulated_sqnr_db: float
-    saturated_percent: float | None
-    kept_float: str | None
+    layers: tuple[Layer, ...]
+    statistics: Mapping[str, TensorStatistics]
 
 
 def compare_layers(
-    reference: Prepared, model: QuantizedModel, dataset: Dataset, progress: Progress | None = None
-) -> tuple[LayerError, ...]:
+    reference: Prepared,
+    model: QuantizedModel,
+    dataset: Dataset,
+    progress: Progress | None = None,
+    *,
+    source: Program | None = None,
+) -> Comparison:
     """Compare every layer whose output both networks have, by name.
 
+    Of a network with control flow, that is every layer before the first node that holds a graph.
+
     Args:
-        reference: The prepared float network.
-        model: The quantized one.
+        reference: The prepared float network. Where there is none,
+            ``exporters.partial_graphs.dequantized_network(model)``, whose weights have no noise.
+        model: The quantized one. Its metadata tell which channels it has rescaled against
+            ``reference``.
         dataset: A few samples are enough: errors of layers hardly differ between pictures.
-        progress: Told after every sample.
+        progress: Told how much is done, and how much there is in all: samples and layers.
+        source: The float network as the user's file has it
+            (``program_of(load_model(path))`` of ``graph.model_io``). None: weights before they were
+            quantized are not known.
 
     Raises:
         ModelError: They are not the same network; see :func:`check_same_network`.
+        NonFiniteRangeError: The float network makes NaN or infinity of a sample.
     """
     check_same_network(reference, model)
-    session = open_integer_session(model)
-    changes = from_text(model.metadata.get(METADATA_KEY, "{}"))
-    groups = _layer_groups(session, model)
-    float_values = reference.program.producers()
-    shared = {node: value for node, value in groups.items() if value in float_values}
-    inputs = {spec.name for spec in reference.program.inputs}
-    needed = [
-        name
-        for step in session.steps
-        for name in (*step.data, *step.node.outputs)
-        if name in float_values and name not in inputs
-    ]
-    oracle = open_session(with_outputs(reference.model, list(dict.fromkeys(needed))))
-    isolated: dict[str, SqnrSums] = {}
-    accumulated: dict[str, SqnrSums] = {}
-    saturated: dict[str, tuple[int, int]] = {}
-    for batch in batches(dataset, 1):
-        real = {**batch.arrays, **oracle.run(batch.arrays, list(dict.fromkeys(needed)))}
-        # Rescaled channels are compared as the quantized network has them.
-        real |= {name: changes[name].applied(real[name]) for name in changes.keys() & real.keys()}
-        for node, codes in _isolated_outputs(session, model, real).items():
-            value = groups.get(node)  # None: a clamp whose producer stays float
-            if value in real:
-                sums = SqnrSums.of(real[value], dequantize(codes, session.params[value]))
-                isolated[node] = isolated.get(node, SqnrSums()) + sums
-        found = session.run_codes(batch.arrays, list(dict.fromkeys(shared.values())))
-        for node, value in shared.items():
-            array = found[value]
-            if value in session.params:
-                ends = _saturated(array, session.params[value])
-                old = saturated.get(node, (0, 0))
-                saturated[node] = (old[0] + ends, old[1] + array.size)
-                array = dequantize(array, session.params[value])
-            sums = SqnrSums.of(real[value], array)
-            accumulated[node] = accumulated.get(node, SqnrSums()) + sums
-        if progress is not None:
-            progress(batch.indices[-1] + 1, len(dataset))
-    macs = {cost.name: cost.macs for cost in model_cost(model.prepared.program).nodes}
-    return tuple(
-        LayerError(
-            node=step.node.name,
-            op_type=step.node.op_type,
-            value=shared[step.node.name],
-            macs=macs.get(step.node.name),
-            isolated_sqnr_db=_db(isolated.get(step.node.name)),
-            accumulated_sqnr_db=accumulated[step.node.name].db,
-            saturated_percent=_percent(saturated.get(step.node.name)),
-            kept_float=model.plan.kept_float.get(step.node.name),
-        )
-        for step in session.steps
-        if step.node.name in shared
+    is_float_model = reference.digest != model.prepared.digest
+    # The network of the dequantized weights has its channels rescaled already.
+    changes = from_text(model.metadata.get(METADATA_KEY, "{}")) if is_float_model else {}
+    pair = Pair.of(reference, model, changes)
+    known = {*reference.program.producers(), *(spec.name for spec in reference.program.inputs)}
+    layers = [layer for layer in layer_groups(model) if layer.value in known]
+    total = len(dataset) + len(layers)
+
+    def told(before: int) -> Callable[[int], None] | None:
+        return None if progress is None else lambda done: progress(before + done, total)
+
+    seen = run_layers(pair, model, layers, dataset, told(0))
+    judged = [layer for layer in layers if layer.name in seen.isolated]
+    network = network_errors(
+        pair,
+        judged,
+        evenly_spaced(dataset, _sample_count(seen, len(judged))),
+        seen.sample_bytes,
+        told(total - len(judged)),
     )
+    statistics = {name: running.result() for name, running in seen.statistics.items()}
+    macs = {cost.name: cost.macs for cost in model_cost(model.prepared.program).nodes}
+    folded = None if source is None else reference.program
+    rows: list[Layer] = []
+    for layer in layers:
+        alone, so_far = seen.isolated.get(layer.name), seen.accumulated.get(layer.name)
+        if so_far is None:
+            continue
+        row = Layer(
+            node=layer.name,
+            op_type=layer.op_type,
+            value=layer.value,
+            macs=macs.get(layer.name) if layer.nodes else 0,
+            isolated_sqnr_db=None if alone is None else alone.db,
+            accumulated_sqnr_db=so_far.db,
+            isolated_cosine=None if alone is None else alone.cosine,
+            accumulated_cosine=so_far.cosine,
+            network_sqnr_db=network.get(layer.name),
+            saturated_percent=_percent(seen.at_ends.get(layer.name)),
+            kept_float=model.plan.kept_float.get(layer.name),
+            output=None if alone is None else _output(layer.value, model, seen, statistics),
+            weight=weight_ranges(layer, model, folded, source),
+            accumulator=layer_accumulator(layer.nodes[0], model) if layer.nodes else None,
+        )
+        rows.append(row)
+    return Comparison(tuple(rows), statistics)
+
+
+def _sample_count(seen: LayerPass, layers: int) -> int:
+    """Fewer where the network is large and deep, so that it takes about half a minute."""
+    each = layers * sum(seen.sample_bytes.values()) // 2
+    return min(max(_REST_BYTES // max(each, 1), 1), _MOST_SAMPLES)
+
+
+def _output(
+    name: str, model: QuantizedModel, seen: LayerPass, statistics: Mapping[str, TensorStatistics]
+) -> TensorRange | None:
+    """None where codes have a scale per channel, or the tensor was empty."""
+    if name not in statistics or name not in seen.outside:
+        return None
+    return tensor_range(statistics[name], model.plan.params[name], seen.outside[name])
+
+
+def _percent(counts: tuple[int, int] | None) -> float | None:
+    return None if counts is None else 100.0 * counts[0] / max(counts[1], 1)
 
 
 def check_same_network(reference: Prepared, model: QuantizedModel) -> None:
@@ -159,64 +178,3 @@ def _fit(a: Dimension, b: Dimension) -> bool:
 
 def _shape(shape: tuple[Dimension, ...]) -> str:
     return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
-
-
-def _layer_groups(session: IntegerSession, model: QuantizedModel) -> dict[str, str]:
-    """Layer -> the value it is judged by: its output, or that of the clamp it absorbs."""
-    # In other tools' files a clamp may be float behind an integer node; it is judged by itself.
-    absorbers = {
-        clamp: absorber
-        for clamp, absorber in model.prepared.clamps.items()
-        if clamp not in model.plan.kept_float or absorber in model.plan.kept_float
-    }
-    groups = {
-        step.node.name: step.node.outputs[0]
-        for step in session.steps
-        if step.node.name not in absorbers
-    }
-    for step in session.steps:
-        if step.node.name in absorbers:
-            groups[absorbers[step.node.name]] = step.node.outputs[0]
-    return groups
-
-
-def _isolated_outputs(
-    session: IntegerSession, model: QuantizedModel, real: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Codes of every integer layer on quantized float inputs; a clamp continues its producer."""
-    results: dict[str, Array] = {}
-    pending: dict[str, tuple[str, Array]] = {}
-    clamped = set(model.prepared.clamps.values())
-    for step in session.steps:
-        if step.kernel is None:
-            continue
-        values: dict[str, Array] = {}
-        layer = step.node.name
-        is_clamp = step.node.name in model.prepared.clamps
-        for name in step.data:
-            # Only a clamp goes on with the codes of its producer; layers start from real values.
-            if is_clamp and name in pending:
-                layer, values[name] = pending[name]
-            elif name in real:
-                values[name] = quantize(np.asarray(real[name], np.float32), session.params[name])
-        if len(values) < len(set(step.data)):
-            continue
-        codes = session.run_step(step, values)[step.node.outputs[0]]
-        results[layer] = codes
-        if is_clamp or step.node.name in clamped:
-            pending[step.node.outputs[0]] = (layer, codes)
-    return results
-
-
-def _saturated(codes: Array, params: QuantParams) -> int:
-    info = np.iinfo(codes.dtype)
-    ends = [end for end in (info.min, info.max) if (params.zero_point != end).all()]
-    return sum(int(np.count_nonzero(codes == end)) for end in ends)
-
-
-def _db(sums: SqnrSums | None) -> float | None:
-    return None if sums is None else sums.db
-
-
-def _percent(counts: tuple[int, int] | None) -> float | None:
-    return None if counts is None else 100.0 * counts[0] / max(counts[1], 1)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from quantkit.errors import CalibrationError, ConfigError
-from quantkit.graph.model_io import partial_file
+from quantkit.graph.partial_file import partial_file
 from quantkit.reporting.axis_ticks import decades, round_ticks
 from quantkit.reporting.histogram_text import (
     axis_ends,

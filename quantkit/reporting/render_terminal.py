@@ -1,171 +1,118 @@
 """A report as tables for people, worst layers first.
 
-On a terminal, sentences and long names are wrapped to its width. In a pipe or file a row is one
-line and a sentence is one line, however long.
+On a terminal, sentences and long names are wrapped to its width, and columns that do not fit are
+left out, the last ones first. In a pipe or file a row is one line and a sentence is one line,
+however long.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
+from rich.cells import cell_len
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
-from quantkit.reporting.report import INT8_LABEL, Drop, EngineRow, Report, worst_first
-from quantkit.reporting.terminal_table import (
-    kept_float_lines,
-    make_console,
-    make_table,
-    size_text,
-)
+from quantkit.reporting.numbers import MISSING, count
+from quantkit.reporting.report import Report
+from quantkit.reporting.section import Column, Section, Table
+from quantkit.reporting.sections import sections, title
+from quantkit.reporting.terminal_table import make_console, make_table
 
-_CAUSES = 5
-# Noise of a third of the signal's magnitude.
-_POOR_DB = 10.0
+# What ``make_table`` shortens names and words to, and what it puts between columns.
+_NARROWEST_NAME, _NARROWEST_WORD, _SEPARATOR = 20, 8, 2
+# Longer texts are prose: side by side with others they become columns of single words.
+_PROSE = 40
+_INDENT = 2
 
 
-def print_report(report: Report, *, rows: int = 12) -> None:
-    """Print a report to standard output.
-
-    Args:
-        report: What to show.
-        rows: How many layers.
-    """
+def print_report(report: Report) -> None:
+    """Print a report to standard output."""
     console = make_console()
-    for part in render(report, rows=rows, width=console.width):
+    for part in render(report, width=console.width):
         console.print(part)
 
 
-def render(report: Report, *, rows: int, width: int) -> Iterator[RenderableType]:
-    """Headline, accuracy, layers (worst first), causes and what stays float, in this order."""
-    skipped = f", {report.skipped} unreadable and skipped" if report.skipped else ""
-    yield Text(f"{report.quantized_model} against {report.float_model}", style="bold")
-    yield Text(f"{report.samples} samples{skipped}\n")
-    yield _headline(report, width)
-    yield Text("")
-    yield from _sentences(report)
-    yield Text("")
-    yield from _layers(report, rows, width)
-    yield from _causes(report)
-    yield from _left_out(report)
+def render(report: Report, *, width: int) -> Iterator[RenderableType]:
+    """The sections that have rows or sentences for a terminal.
+
+    Args:
+        report: What to show.
+        width: Of the console, in characters.
+    """
+    yield from render_sections(title(report), sections(report), width=width)
 
 
-def drop_sentence(drop: Drop, samples: int) -> str:
-    """The drop in plain words, with its interval."""
-    if drop.points == 0.0:
-        change = "Top-1 does not change"
-    elif drop.points > 0.0:
-        change = f"Top-1 falls by {drop.points:.2f} points"
-    else:
-        change = f"Top-1 rises by {-drop.points:.2f} points"
-    if drop.points != 0.0:
-        change += ", within noise" if drop.is_noise else ", more than noise"
-    return (
-        f"{change} (95 % interval of the drop {drop.low:+.2f} to {drop.high:+.2f} "
-        f"points, p = {drop.p_value:.2g}): {drop.right_to_wrong} of {samples} samples changed "
-        f"from right to wrong, {drop.wrong_to_right} from wrong to right."
-    )
+def render_sections(
+    heading: str, shown: Iterable[Section], *, width: int
+) -> Iterator[RenderableType]:
+    """Any sections below a heading; see :func:`render`."""
+    yield Text(heading, style="bold")
+    for section in shown:
+        if section.few != 0:
+            yield from _section(section, width)
 
 
-def _sentences(report: Report) -> Iterator[Text]:
-    if report.drop is not None:
-        yield Text(drop_sentence(report.drop, report.samples))
-    elif any(row.agreement_percent is not None for row in report.engines):
-        yield Text("Accuracy is not measured: no labels (--labels).")
-    for row in report.engines:
-        if row.tied and report.drop is not None:
-            yield Text(
-                f"{row.label}: several best classes on {row.tied} of {report.samples} samples; "
-                "the first one counts."
-            )
-    int8 = report.engine(INT8_LABEL)
-    for name, value in int8.sqnr_db.items():
-        if value < _POOR_DB:
-            yield Text(
-                f"Output {name!r} is far from the float network's: {_number(value)} dB in "
-                f"{int8.label}."
-            )
-    if len(int8.sqnr_db) > 1:
-        for name in int8.sqnr_db:
-            values = [f"{row.label} {_number(row.sqnr_db[name])}" for row in report.engines[1:]]
-            yield Text(f"SQNR of output {name!r} in dB: {', '.join(values)}")
-    if report.int8_mac_percent is not None:
-        yield Text(
-            f"{report.int8_mac_percent:.1f} % of multiply-accumulates are in onnxruntime's integer "
-            "kernels."
-        )
-
-
-def _headline(report: Report, width: int) -> Text:
-    several = any(len(row.sqnr_db) > 1 for row in report.engines)
-    cells: dict[str, Callable[[EngineRow], str]] = {
-        "top-1 %": lambda row: _number(row.top1_percent),
-        "top-5 %": lambda row: _number(row.top5_percent),
-        "agree %": lambda row: _number(row.agreement_percent),
-        # With several outputs each has a line of its own below.
-        "SQNR dB": lambda row: "-" if several else _number(*row.sqnr_db.values()),
-        "latency ms": lambda row: _number(row.latency_ms),
-        "size": lambda row: "-" if row.size_bytes is None else size_text(row.size_bytes),
-    }
-    shown = {
-        title: [cell(row) for row in report.engines]
-        for title, cell in cells.items()
-        if any(cell(row) != "-" for row in report.engines)
-    }
-    rows = [
-        [row.label, *(column[index] for column in shown.values())]
-        for index, row in enumerate(report.engines)
-    ]
-    return make_table(["", *shown], rows, width=width, right=shown)
-
-
-def _layers(report: Report, rows: int, width: int) -> Iterator[RenderableType]:
-    judged = worst_first(report.layers)
-    if not judged:
-        yield Text("No layer could be judged.")
+def _section(section: Section, width: int) -> Iterator[RenderableType]:
+    if section.title:
+        yield Text(f"\n{section.title}", style="bold")
+    for sentence in section.sentences:
+        yield Text(sentence)
+    if section.table is None:
         return
-    yield Text(f"Layers, worst first ({min(rows, len(judged))} of {len(judged)})", style="bold")
-    yield Text(
-        "SQNR in dB: alone = only this layer in integers; so far = the network up to it. "
-        "Saturated: codes at an end of their range, where values may be cut off.\n"
-    )
-    numbers = ("alone", "so far", "saturated %")
-    cells = [
-        [
-            layer.node,
-            layer.op_type,
-            _number(layer.isolated_sqnr_db),
-            _number(layer.accumulated_sqnr_db),
-            _number(layer.saturated_percent),
-        ]
-        for layer in judged[:rows]
-    ]
-    yield make_table(["layer", "op", *numbers], cells, width=width, right=numbers, name="layer")
-    yield Text("")
-    if not report.causes:
-        yield Text("No layer stands out.")
+    if section.sentences:
+        yield Text("")
+    shown = section.table.rows[: section.few]
+    yield from _table(Table(section.table.columns, shown), width)
+    if len(shown) < len(section.table.rows):
+        rows = count(len(section.table.rows))
+        yield Text(f"{count(len(shown))} of {rows}; a file (--output) has all.")
 
 
-def _causes(report: Report) -> Iterator[Text]:
-    if not report.causes:
+def _table(table: Table, width: int) -> Iterator[RenderableType]:
+    least = [_least_width(table, index) for index in range(len(table.columns))]
+    if _has_prose(table) and _total(least) > width:
+        yield from _stacked(table)
         return
-    yield Text("Causes, the worst first", style="bold")
-    for cause in report.causes[:_CAUSES]:
-        yield Text(f"{cause.node}: {cause.cause}: {cause.evidence}; try {cause.remedy}")
-    if len(report.causes) > _CAUSES:
-        yield Text(f"and {len(report.causes) - _CAUSES} more")
+    kept = len(least)
+    while kept > 2 and _total(least[:kept]) > width:
+        kept -= 1
+    columns = table.columns[:kept]
+    yield make_table(
+        [column.title for column in columns],
+        [row[:kept] for row in table.rows],
+        width=width,
+        right=[column.title for column in columns if column.is_number],
+        name=next((column.title for column in columns if column.is_name), None),
+    )
+    if kept < len(table.columns):
+        left_out = ", ".join(column.title for column in table.columns[kept:])
+        yield Text(f"Too narrow for: {left_out}.")
 
 
-def _left_out(report: Report) -> Iterator[Text]:
-    if report.layers_without_reference:
-        yield Text(
-            f"{report.layers_without_reference} integer layers are not judged: the float network "
-            "has no tensors of their names."
-        )
-    for line in kept_float_lines(report.kept_float):
-        yield Text(line)
+def _stacked(table: Table) -> Iterator[RenderableType]:
+    """A row as a paragraph: the first cell, then a line for each other one that says something."""
+    for row in table.rows:
+        yield Text(row[0])
+        for column, cell in zip(table.columns[1:], row[1:], strict=True):
+            if cell != MISSING:
+                yield Padding(Text(f"{column.title}: {cell}"), (0, 0, 0, _INDENT), expand=False)
 
 
-def _number(value: float | None = None) -> str:
-    if value is None:
-        return "-"
-    return "exact" if math.isinf(value) and value > 0 else f"{value:.2f}"
+def _least_width(table: Table, index: int) -> int:
+    """What a column needs: numbers and prose all they have, names and ops what is kept of them."""
+    column: Column = table.columns[index]
+    texts = [row[index] for row in table.rows]
+    longest = max(map(cell_len, texts), default=0)
+    if column.is_name:
+        longest = min(longest, _NARROWEST_NAME)
+    elif not column.is_number and not any(" " in text for text in texts):
+        longest = min(longest, _NARROWEST_WORD)
+    return max(cell_len(column.title), longest)
+
+
+def _has_prose(table: Table) -> bool:
+    return any(" " in cell and cell_len(cell) > _PROSE for row in table.rows for cell in row)
+
+
+def _total(widths: list[int]) -> int:
+    return sum(widths) + _SEPARATOR * (len(widths) - 1)

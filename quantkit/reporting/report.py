@@ -1,64 +1,42 @@
-"""The report as plain data, and the function that makes one."""
+"""The report as plain data: measured numbers, nothing rendered.
 
-import logging
-import platform
-from collections.abc import Callable, Sequence
-from pathlib import Path
+Every form of a report (terminal, HTML, Markdown, JSON, CSV, JUnit) is made of this data alone. JSON
+holds them as they are; ``Report.model_validate_json`` reads them back, equal to the last bit.
+``docs/report.md`` documents the fields for readers of the JSON.
+"""
+
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from quantkit.calibration.batches import batches
-from quantkit.calibration.dataset import Dataset
-from quantkit.calibration.table import tool_version
-from quantkit.evaluation.accuracy import EngineScores, evaluate
-from quantkit.evaluation.engines import Engine, integer_engine, onnxruntime_engine
-from quantkit.evaluation.file_boundaries import file_inputs
-from quantkit.evaluation.integer_share import measured_mac_percent
-from quantkit.evaluation.samples import evenly_spaced
-from quantkit.graph.ort_session import median_latencies_ms, onnxruntime_version
-from quantkit.numerics.paired import (
-    PairedCounts,
-    chance_of_at_least,
-    mcnemar_p_value,
-    paired_difference_interval,
-)
-from quantkit.passes.prepare import Prepared
-from quantkit.quantized_model.model import QuantizedModel
-from quantkit.reporting.compare import LayerError, check_same_network, compare_layers
-from quantkit.reporting.diagnose import Cause, diagnose
-
-logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Called with the section, what is done of it and what there is in all."""
+from quantkit.reporting.layer import Layer
+from quantkit.reporting.plain_data import Frozen
 
 FLOAT_LABEL = "float"
 INT8_LABEL = "int8 in onnxruntime"
 INTEGER_LABEL = "int8 integer session"
-# Layer errors hardly differ between pictures: these many, evenly spaced, are enough.
-LAYER_SAMPLES = 16
-# With fewer samples even a good network may look like chance.
-_FEWEST_GUESSES = 20
-_SURELY_BETTER = 0.01
 
 
-class _Frozen(BaseModel):
-    # SQNR is infinite where nothing was lost; JSON has no infinity but as a string.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+class EngineRow(Frozen):
+    """One way to run the network, over all samples.
 
-
-class EngineRow(_Frozen):
-    """One way to run the network: percentages of samples, SQNR in dB against float.
-
-    ``tied`` counts samples with several best classes, of which the first is taken.
+    Attributes:
+        label: What it is called.
+        top1_percent: None without labels or classes.
+        top5_percent: None also with five classes or fewer.
+        metric: The user's metric (``Report.metric``); None without one.
+        agreement_percent: Samples with the reference's class; None for the reference itself, and
+            where the outputs are no classes' scores.
+        tied: Samples with several best classes, of which the first is taken.
+        sqnr_db: By output, against the reference; empty for the reference itself.
+        latency_ms: Median of one sample; None where it was not measured.
+        size_bytes: The file, with its external data.
     """
 
     label: str
     top1_percent: float | None
     top5_percent: float | None
+    metric: float | None = None
     agreement_percent: float | None
     tied: int | None
     sqnr_db: dict[str, float]
@@ -66,19 +44,28 @@ class EngineRow(_Frozen):
     size_bytes: int | None
 
 
-class Drop(_Frozen):
-    """Top-1 of float minus int8, in percentage points, on the same samples.
+class Drop(Frozen):
+    """What was lost of a score from float to int8 in onnxruntime, on the same samples.
 
-    ``low`` and ``high`` are Newcombe's 95 % interval for paired proportions, ``p_value`` is exact
-    McNemar.
+    Attributes:
+        metric: "top-1", or the user's metric.
+        unit: "points" (of per cent) for top-1, "" for the user's own.
+        points: Float minus int8.
+        low: Lower end of the 95 % interval: Newcombe's for paired proportions, else bootstrap.
+        high: Its upper end.
+        p_value: Exact McNemar; None for other metrics than top-1.
+        right_to_wrong: Samples that only the float network answers rightly; None as above.
+        wrong_to_right: Samples that only the int8 network answers rightly.
     """
 
+    metric: str = "top-1"
+    unit: str = "points"
     points: float
     low: float
     high: float
-    p_value: float
-    right_to_wrong: int
-    wrong_to_right: int
+    p_value: float | None
+    right_to_wrong: int | None
+    wrong_to_right: int | None
 
     @property
     def is_noise(self) -> bool:
@@ -86,187 +73,173 @@ class Drop(_Frozen):
         return self.low <= 0.0 <= self.high
 
 
-class Report(_Frozen):
-    """What was lost, where and why. Round-trips through JSON; nothing is rendered here.
+class Cost(Frozen):
+    """What the network needs, for one sample.
 
-    ``samples`` were read, ``skipped`` could not be; ``drop`` is None without labels or classes.
-    ``int8_mac_percent`` is counted in the graph onnxruntime writes after optimizing; None where
-    shapes are unknown. ``layers_without_reference`` are integer layers for which the float
-    network has no tensor of the same name, so that nothing can be said of them.
+    Attributes:
+        macs: Multiply-accumulates; None where shapes are unknown.
+        int8_mac_percent: Of them in integer kernels, in the graph onnxruntime writes after
+            optimizing.
+        float_peak_bytes: Most bytes of activations held at a time, computed in the graph's order.
+        int8_peak_bytes: The same for the quantized network.
     """
 
-    schema_version: Literal[1] = 1
-    float_model: str
+    macs: int | None = None
+    int8_mac_percent: float | None = None
+    float_peak_bytes: int | None = None
+    int8_peak_bytes: int | None = None
+
+
+class SplitRow(Frozen):
+    """The network with only some of its tensors quantized, against the reference.
+
+    Attributes:
+        label: "weights only", "activations only" or "both".
+        sqnr_db: By output.
+        agreement_percent: None where there are no classes.
+        top1_percent: None without labels.
+    """
+
+    label: str
+    sqnr_db: dict[str, float]
+    agreement_percent: float | None
+    top1_percent: float | None
+
+
+class Remedy(Frozen):
+    """What to try against a cause.
+
+    Attributes:
+        text: For people: the option as typed, and a word on what it costs.
+        config: Fields of ``QuantConfig`` to change; empty: none.
+        preprocessing: Fields of ``Preprocessing`` to change; empty: none.
+        recalibrate: Whether calibrating anew (on more or other samples) is the remedy.
+    """
+
+    text: str
+    config: dict[str, bool | int | float | str | tuple[str, ...]] = Field(default={})
+    preprocessing: dict[str, str | tuple[float, ...]] = Field(default={})
+    recalibrate: bool = False
+
+
+class Cause(Frozen):
+    """A cause, its evidence, and what to try.
+
+    Attributes:
+        node: The layer it was found in; "" for the whole network.
+        cause: Its name.
+        evidence: The numbers, in a sentence.
+        remedy: What to try.
+        noise_percent: Share of the outputs' noise that it is held responsible for; causes are in
+            the order of it. None where that is not known.
+    """
+
+    node: str
+    cause: str
+    evidence: str
+    remedy: Remedy
+    noise_percent: float | None = None
+
+
+class TriedFix(Frozen):
+    """A remedy, applied and measured on samples that were not calibrated on where there were any.
+
+    Attributes:
+        text: The remedy's.
+        cause: The cause it was tried for; "" for the control: calibrated anew, nothing changed.
+        sqnr_db: Of the outputs (all together), before and after.
+        agreement_percent: Before and after; None without classes.
+        error: Why it could not be applied; None where it could.
+    """
+
+    text: str
+    cause: str
+    sqnr_db: tuple[float, float] | None
+    agreement_percent: tuple[float, float] | None
+    error: str | None = None
+
+
+class ChangedPrediction(Frozen):
+    """A sample that the int8 network in onnxruntime answers otherwise than the float one.
+
+    Attributes:
+        sample: Its name.
+        label: Its class; None without labels.
+        float_class: The float network's answer.
+        int8_class: The int8 network's.
+        float_margin: By how much the float network scores its answer above the int8 network's.
+        picture: A JPEG of what the network saw, in base64; "" where the input is no picture.
+    """
+
+    sample: str
+    label: int | None
+    float_class: int
+    int8_class: int
+    float_margin: float
+    picture: str
+
+
+class ClassFlip(Frozen):
+    """How many samples changed from one class to another."""
+
+    float_class: int
+    int8_class: int
+    count: int
+
+
+class Report(Frozen):
+    """What was lost, where and why.
+
+    Attributes:
+        schema_version: Of this data.
+        float_model: File name; None where there was none: the reference of the engines is then
+            onnxruntime, that of the layers the network of the dequantized weights.
+        quantized_model: File name.
+        samples: Samples read.
+        skipped: Samples that could not be read.
+        metric: Name of the user's metric; None without.
+        class_names: By class number; empty where not given.
+        engines: The reference first.
+        drop: None without labels or classes, and without a float model.
+        metric_drop: Of the user's metric.
+        cost: Before and after.
+        split: Weights only, activations only, both; empty where it could not be measured.
+        kept_float: Node -> why it stays float.
+        layers_without_reference: Integer layers for which the float network has no tensor of the
+            same name, so that nothing can be said of them.
+        layer_samples: How many samples layers were judged on.
+        layers: In the graph's order.
+        causes: The worst first; empty for a healthy network.
+        fixes: Empty where none were tried.
+        changed: Changed predictions, at most 24: first those that were right, then by margin.
+        changed_count: How many there are in all; None without classes.
+        flips: The most frequent first.
+        provenance: Versions, digests, preprocessing, recipe, command line.
+    """
+
+    schema_version: Literal[2] = 2
+    float_model: str | None
     quantized_model: str
     samples: int
     skipped: int
+    metric: str | None = None
+    class_names: tuple[str, ...] = ()
     engines: tuple[EngineRow, ...]
     drop: Drop | None
-    int8_mac_percent: float | None
+    metric_drop: Drop | None = None
+    cost: Cost = Cost()
+    split: tuple[SplitRow, ...] = ()
     kept_float: dict[str, str]
     layers_without_reference: int
-    layers: tuple[LayerError, ...]
+    layer_samples: int = 0
+    layers: tuple[Layer, ...]
     causes: tuple[Cause, ...]
+    fixes: tuple[TriedFix, ...] = ()
+    changed: tuple[ChangedPrediction, ...] = ()
+    changed_count: int | None = None
+    flips: tuple[ClassFlip, ...] = ()
     provenance: dict[str, str]
 
     def engine(self, label: str) -> EngineRow:
         """The row of an engine."""
         return next(row for row in self.engines if row.label == label)
-
-
-def make_report(
-    float_path: Path,
-    quantized_path: Path,
-    reference: Prepared,
-    model: QuantizedModel,
-    dataset: Dataset,
-    labels: npt.NDArray[np.int64] | None,
-    *,
-    batch_size: int = 8,
-    with_integer_session: bool = True,
-    progress: Progress | None = None,
-) -> Report:
-    """Measure everything a report says.
-
-    Args:
-        float_path: The float file.
-        quantized_path: The quantized file.
-        reference: The float file, prepared.
-        model: The quantized file, as read.
-        dataset: Samples to judge on.
-        labels: A class per sample, or None.
-        batch_size: Samples per run.
-        with_integer_session: Also run every sample through the integer session.
-        progress: Told how far each section is.
-
-    Raises:
-        QuantkitError: See ``errors``.
-    """
-    check_same_network(reference, model)
-    made_from = model.metadata.get("model_digest")
-    if made_from not in (None, reference.digest):
-        logger.warning(
-            "%s was quantized from another float model than %s, or its weights have changed",
-            quantized_path,
-            float_path,
-        )
-    engines: list[Engine] = [
-        onnxruntime_engine(FLOAT_LABEL, float_path),
-        onnxruntime_engine(INT8_LABEL, quantized_path, model=model),
-    ]
-    if with_integer_session:
-        engines.append(integer_engine(INTEGER_LABEL, model))
-    evaluation = evaluate(
-        engines, dataset, labels, batch_size=batch_size, progress=_section(progress, "accuracy")
-    )
-    first, second = evaluation.engines[:2]
-    if labels is not None and first.top1 is None:
-        logger.warning("labels are not used: the first output holds no score per class")
-    few = evenly_spaced(dataset, LAYER_SAMPLES)
-    errors = compare_layers(reference, model, few, _section(progress, "layers"))
-    feeds = next(iter(batches(few, 1))).arrays
-    latencies = median_latencies_ms(
-        {FLOAT_LABEL: float_path, INT8_LABEL: quantized_path},
-        {FLOAT_LABEL: feeds, INT8_LABEL: file_inputs(model, feeds)},
-    )
-    sizes = {FLOAT_LABEL: model_bytes(float_path), INT8_LABEL: model_bytes(quantized_path)}
-    return Report(
-        float_model=float_path.name,
-        quantized_model=quantized_path.name,
-        samples=len(evaluation.sample_names),
-        skipped=len(dataset) - len(evaluation.sample_names),
-        engines=tuple(
-            _row(scores, latencies.get(scores.label), sizes.get(scores.label))
-            for scores in evaluation.engines
-        ),
-        drop=_drop(first, second),
-        int8_mac_percent=measured_mac_percent(quantized_path, model.prepared.program),
-        kept_float=dict(model.plan.kept_float),
-        layers_without_reference=_without_reference(model, errors),
-        layers=errors,
-        causes=(*_guessing(first, labels), *diagnose(reference, model, errors)),
-        provenance={
-            "quantkit": tool_version(),
-            "onnxruntime": onnxruntime_version(),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            **{f"model.{key}": value for key, value in sorted(model.metadata.items())},
-        },
-    )
-
-
-def _section(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, total: progress(name, done, total)
-
-
-def model_bytes(path: Path) -> int:
-    """Size of a model, with the weights that lie beside it in ``NAME.data``."""
-    external = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (external.stat().st_size if external.exists() else 0)
-
-
-def _percent(flags: npt.NDArray[np.bool_] | None) -> float | None:
-    return None if flags is None else 100.0 * float(np.mean(flags))
-
-
-def _row(scores: EngineScores, latency_ms: float | None, size_bytes: int | None) -> EngineRow:
-    is_reference = scores.label == FLOAT_LABEL
-    return EngineRow(
-        label=scores.label,
-        top1_percent=_percent(scores.top1),
-        top5_percent=_percent(scores.top5),
-        agreement_percent=None if is_reference else _percent(scores.agrees),
-        tied=None if scores.tied is None else int(np.sum(scores.tied)),
-        sqnr_db={} if is_reference else dict(scores.sqnr_db),
-        latency_ms=latency_ms,
-        size_bytes=size_bytes,
-    )
-
-
-def _drop(reference: EngineScores, actual: EngineScores) -> Drop | None:
-    if reference.top1 is None or actual.top1 is None:
-        return None
-    return paired_drop(PairedCounts.of(reference.top1, actual.top1))
-
-
-def paired_drop(counts: PairedCounts) -> Drop:
-    """The drop of top-1 from the first to the second of a pair."""
-    low, high = paired_difference_interval(counts)
-    return Drop(
-        points=100.0 * counts.difference,
-        low=100.0 * low,
-        high=100.0 * high,
-        p_value=mcnemar_p_value(counts),
-        right_to_wrong=counts.first_only,
-        wrong_to_right=counts.second_only,
-    )
-
-
-def _without_reference(model: QuantizedModel, errors: Sequence[LayerError]) -> int:
-    judged = {error.node for error in errors if error.isolated_sqnr_db is not None}
-    return sum(
-        node.name not in judged
-        for node in model.prepared.program.nodes
-        if node.name not in model.plan.kept_float and node.name not in model.prepared.clamps
-    )
-
-
-def _guessing(reference: EngineScores, labels: npt.NDArray[np.int64] | None) -> tuple[Cause, ...]:
-    """A float network that is no better than chance: its inputs or labels are wrong."""
-    if labels is None or reference.top1 is None or not labels.size:
-        return ()
-    classes, right, count = int(labels.max()) + 1, int(reference.top1.sum()), reference.top1.size
-    if classes < 2 or count < _FEWEST_GUESSES:
-        return ()
-    if chance_of_at_least(right, count, 1 / classes) < _SURELY_BETTER:
-        return ()
-    evidence = f"{right} of {count} samples are right, of {classes} classes"
-    remedy = "another --preset or --channel-order, and check that --labels fit the model"
-    return (Cause("the float network", "no better than guessing", evidence, remedy),)
-
-
-def worst_first(layers: Sequence[LayerError]) -> list[LayerError]:
-    """Integer layers by isolated SQNR, the worst first."""
-    judged = [layer for layer in layers if layer.isolated_sqnr_db is not None]
-    return sorted(judged, key=lambda layer: layer.isolated_sqnr_db or 0.0)

@@ -160,8 +160,3 @@ def kept_float_lines(reasons: Mapping[str, str]) -> Iterator[str]:
     for reason, found in names.items():
         more = f" and {len(found) - _NAMES} more" if len(found) > _NAMES else ""
         yield f"stays float: {', '.join(found[:_NAMES])}{more}: {reason}"
-
-
-def size_text(count: int) -> str:
-    """Bytes for people, with three digits at least."""
-    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.1f} kB"

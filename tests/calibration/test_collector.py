@@ -256,6 +256,17 @@ def test_tensor_without_batch_axis_under_a_fixed_batch() -> None:
         table_of(session, dataset_of(session, np.ones((5, 2, 3))), ["rows"])
 
 
+def test_a_computed_value_without_axes_counts_as_one_number() -> None:
+    session = text_session(
+        "(float[N,4] x) => (float peak, float[N,4] y) "
+        "{ peak = ReduceMax <keepdims = 0> (x) y = Div (x, peak) }"
+    )
+    x = RNG.uniform(1.0, 2.0, (3, 4)).astype(np.float32)
+    found = table_of(session, dataset_of(session, x), ["peak", "y"]).statistics["peak"]
+    assert (found.minimum, found.maximum) == (x.max(axis=1).min(), x.max())
+    assert found.count == 3
+
+
 def test_empty_tensors_are_left_out() -> None:
     session = text_session(
         "(float[N,4] x) => (float[N,K] none, float[N,4] y) "

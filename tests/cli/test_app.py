@@ -1,6 +1,5 @@
-"""Output lines and exit codes of the program itself and of ``inspect``."""
+"""Output lines and exit codes of the program itself."""
 
-import json
 import logging
 import re
 import subprocess
@@ -9,50 +8,13 @@ import warnings
 from pathlib import Path
 from typing import Never
 
-import numpy as np
-import onnx_ir as ir
 import pytest
 from typer.testing import CliRunner
 
 from quantkit.errors import AccuracyError, ModelError
-from quantkit.graph.model_io import save_model
 from quantkit_cli import app as program
 from quantkit_cli import console
 from quantkit_cli.app import app, main
-
-
-@pytest.fixture
-def separable_model(tmp_path: Path) -> Path:
-    """Depthwise 3x3, BatchNormalization, Relu, pointwise, Erf: 4 -> 8 channels on 6 x 6 pixels."""
-    rng = np.random.default_rng(0)
-    model = ir.from_onnx_text(
-        """
-        <ir_version: 10, opset_import: ["" : 17]>
-        net (float[batch, 4, 6, 6] x) => (float[batch, 8, 6, 6] y) {
-            [depthwise] h = Conv <group = 4, pads = [1, 1, 1, 1]> (x, w1)
-            [bn] n = BatchNormalization (h, gamma, beta, mean, variance)
-            [relu] r = Relu (n)
-            [pointwise] p = Conv (r, w2)
-            [erf] y = Erf (p)
-        }
-        """
-    )
-    constants = {
-        "w1": rng.normal(size=(4, 1, 3, 3)),
-        "w2": rng.normal(size=(8, 4, 1, 1)),
-        "gamma": np.ones(4),
-        "beta": np.zeros(4),
-        "mean": np.zeros(4),
-        "variance": np.ones(4),
-    }
-    used = {value.name: value for node in model.graph for value in node.inputs if value is not None}
-    for name, array in constants.items():
-        value = used[name]
-        value.const_value = ir.tensor(array.astype(np.float32), name=name)
-        model.graph.register_initializer(value)
-    path = tmp_path / "net.onnx"
-    save_model(model, path)
-    return path
 
 
 def command_that_raises(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,57 +158,3 @@ def test_tables_keep_long_cells_and_brackets(capsys: pytest.CaptureFixture[str])
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[2] == f"{name}      7"
     assert lines[3].endswith("     123")
-
-
-def test_inspect_shows_layers_and_savings(separable_model: Path) -> None:
-    result = CliRunner().invoke(app, ["inspect", str(separable_model)])
-    assert result.exit_code == 0, result.output
-    lines = [" ".join(line.split()) for line in result.output.splitlines()]
-    # 4 * 36 * 9 and 8 * 36 * 4; each has a bias after the fold.
-    assert "depthwise Conv batchx4x6x6 1,296 40 int8" in lines
-    assert "relu Relu batchx4x6x6 - - in Conv" in lines
-    assert "pointwise Conv batchx8x6x6 1,152 40 int8" in lines
-    assert "erf Erf batchx8x6x6 - - float" in lines
-    assert any(line.startswith("stays float: erf: ") for line in lines)
-    assert "BatchNormalization folded: 1" in lines
-    # 1/8 + 1/9 of 8 * 36 * 4 * 9.
-    assert "depthwise 8 3x3 2,448 10,368 0.2361" in lines
-    assert "saved against standard convolutions: 7,920 of 10,368 MACs (76.4 %)" in lines
-    assert "total: 2,448 MACs per sample, 80 parameters after folding" in lines
-    assert "int8: 100.00 % of the MACs" in lines
-
-
-def test_inspect_json(separable_model: Path) -> None:
-    result = CliRunner().invoke(app, ["inspect", str(separable_model), "--json"])
-    facts = json.loads(result.output)
-    assert facts["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["batch", 4, 6, 6]}]
-    assert [layer["macs"] for layer in facts["layers"]] == [1296, 0, 1152, 0]
-    assert [layer["int8"] for layer in facts["layers"]] == [True, True, True, False]
-    assert facts["layers"][3]["float_reason"]
-    assert facts["layers"][1]["absorbed_by"] == "depthwise"
-    totals = facts["totals"]
-    assert (totals["macs"], totals["int8_macs"], totals["saved_macs"]) == (2448, 2448, 7920)
-    assert totals["parameters"] == 80
-    assert [block["ratio"] for block in facts["separable_blocks"]] == [2448 / 10368]
-    assert "fold_batch_norm" in {note["pass"] for note in facts["preparation"] if note["applied"]}
-
-
-def test_inspect_says_what_was_refused_and_what_is_unknown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "loose.onnx"
-    model = ir.from_onnx_text(
-        """
-        <ir_version: 10, opset_import: ["" : 17]>
-        net (float[batch, 2, height] x, float[4, 2, 1] w) => (float[batch, 4, width] y) {
-            [conv] h = Conv (x, w)
-            [relu] y = Relu (h)
-        }
-        """
-    )
-    save_model(model, path)
-    assert main(["inspect", str(path)]) == 0
-    out = capsys.readouterr().out
-    assert "total: at least 0 MACs" in out
-    assert "not counted, for want of known shapes: 1 of the nodes: conv" in out
-    assert "stays float: conv: " in out

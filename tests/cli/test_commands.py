@@ -20,7 +20,7 @@ from tests.cli.runner import progress_lines, run, run_json
 
 COMMANDS = (
     *("demo", "inspect", "calibrate", "merge", "show"),
-    *("export", "quantize", "tune", "verify", "report"),
+    *("export", "quantize", "tune", "verify", "report", "diff"),
 )
 TWO_POINTS = re.compile(r"\d+\.\d\d")
 
@@ -236,7 +236,7 @@ def test_demo(
     commands = [line for line in out.splitlines() if line.startswith("$ ")]
     verbs = [line.split()[2] for line in commands]
     assert verbs == ["calibrate", "export", "verify", "report", "export", "report"]
-    for text in ("PASS: 0 of ", "No layer stands out.", "; try --per-channel"):
+    for text in ("PASS: 0 of ", "No cause found: ", "--per-channel"):
         assert text in out
     listed = out[out.index("The files in there/:") :].splitlines()[1:]
     files = sorted(path.name for path in (tmp_path / "there").iterdir())

@@ -136,7 +136,7 @@ def test_report_where_a_clamp_is_float_behind_an_integer_node(
     ir.save(ir.from_onnx_text(text), tmp_path / "float.onnx")
     facts = run_json(f"report {tmp_path}/float.onnx {path} --data {data} -q", capsys)
     assert list(facts["kept_float"]) == ["clip"]
-    assert [layer["node"] for layer in facts["layers"]] == ["conv", "clip"]
+    assert [layer["node"] for layer in facts["layers"]] == ["input x", "conv", "clip"]
 
 
 @pytest.mark.parametrize(

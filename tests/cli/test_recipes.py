@@ -42,7 +42,7 @@ def test_options_win_over_the_recipe_and_are_checked(tmp_path: Path) -> None:
     config = Choices(recipe=str(path), range_estimator="mse", percentile=98.0).config("fast")
     assert (config.range_estimator, config.percentile) == ("mse", 98.0)
     assert Choices(recipe=str(path)).config("balanced").learned_rounding
-    with pytest.raises(ConfigError, match="options: percentile: Input should be less than or"):
+    with pytest.raises(ConfigError, match="options: percentile: a number above 50"):
         Choices(percentile=101.0).config("fast")
     with pytest.raises(UnknownNameError, match="unknown range estimator 'kl'; known: auto, "):
         Choices(range_estimator="kl").config("fast")

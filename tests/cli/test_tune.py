@@ -81,11 +81,11 @@ def test_json_and_resuming(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_limit_that_is_missed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = "tune p.onnx d.npy --recipe base.toml --max-drop -1 --keep 16bit -o o.toml"
+    command = "tune p.onnx d.npy --recipe base.toml --min-sqnr 90 --keep 16bit -o o.toml"
     out, err = run(command, capsys, code=1)
-    assert "No set of layers found meets agreement of at least 101.00 %" in " ".join(out.split())
+    assert "No set of layers found meets an SQNR of at least 90.00 dB" in " ".join(out.split())
     last = err.splitlines()[-1]
-    assert last.startswith("error: no set of layers found meets agreement of at least 101.00 %")
+    assert last.startswith("error: no set of layers found meets an SQNR of at least 90.00 dB")
     assert last.endswith("its recipe is in o.toml")
     read_config("o.toml")
 
@@ -111,7 +111,8 @@ def test_a_calibration_file(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         ("tune none.onnx d.npy --max-drop 1", "model 'none.onnx' does not exist"),
         ("tune p.onnx none.npy --max-drop 1", "data 'none.npy' does not exist"),
         ("tune p.onnx d.npy", "say how much may be lost: either --max-drop"),
-        ("tune p.onnx d.npy --max-drop 1 --min-sqnr 9", "say how much may be lost"),
+        ("tune p.onnx d.npy --max-drop 1 --min-sqnr 9", "are two limits"),
+        ("tune p.onnx d.npy --max-drop -1", "0 or more is expected, got -1"),
         ("tune p.onnx d.npy --max-drop 1 --metric sqnr", "give --min-sqnr"),
         ("tune p.onnx d.npy --max-drop 1 --metric nope", "unknown metric 'nope'; known: top1"),
         ("tune p.onnx d.npy --max-drop 1 --metric a:b", "metric 'a:b': 'a' cannot be imported"),

@@ -96,6 +96,47 @@ def test_classes_may_have_trailing_axes_of_one() -> None:
     assert found.agrees is not None
 
 
+def test_answers_and_by_how_much_the_reference_prefers_its_own() -> None:
+    wrong = engine("int8", y=lambda n: one_hot(np.where(n % 10 == 5, 6, n)))
+    reference, actual = run([RIGHT, wrong]).engines
+    assert reference.answers is not None
+    assert actual.answers is not None
+    assert reference.margins is not None
+    assert actual.margins is not None
+    assert reference.answers.tolist() == [n % 10 for n in range(20)]
+    assert np.flatnonzero(actual.answers == 6).tolist() == [5, 6, 15, 16]
+    assert not reference.margins.any()
+    assert np.flatnonzero(actual.margins).tolist() == [5, 15]
+    assert actual.margins.max() == 1.0
+
+
+def test_only_what_must_be_classes_is_taken_for_them() -> None:
+    """Without labels: a single output, not shaped like an input. With labels: the first output."""
+    landmarks = engine("float", y=one_hot, z=lambda n: n[:, None])
+    autoencoder = engine("float", y=lambda n: np.repeat(n[:, None], 3, axis=1))
+    labels = np.zeros(20, np.int64)
+    for several in (landmarks, autoencoder):
+        (guess,) = run([several]).engines
+        assert (guess.agrees, guess.answers, guess.margins) == (None, None, None)
+        (told,) = run([several], labels).engines
+        assert told.top1 is not None
+        assert told.agrees is not None
+
+
+def test_outputs_are_kept_on_request() -> None:
+    assert run([RIGHT]).engines[0].outputs == ()
+    (scores,) = evaluate([RIGHT], dataset(10), batch_size=4, keep_outputs=True).engines
+    assert [len(batch["y"]) for batch in scores.outputs] == [4, 4, 2]
+
+
+def test_the_samples_are_told_apart() -> None:
+    found = [evaluate([RIGHT], dataset(10), batch_size=size) for size in (1, 3)]
+    assert found[0].indices == tuple(range(10))
+    assert found[0].data_digest == found[1].data_digest
+    assert len(found[0].data_digest) == 64
+    assert found[0].data_digest != evaluate([RIGHT], dataset(9)).data_digest
+
+
 def test_a_fixed_batch_is_filled_up_and_the_filling_is_not_counted() -> None:
     found = evaluate([RIGHT], dataset(10, batch=4), np.arange(10, dtype=np.int64))
     (scores,) = found.engines

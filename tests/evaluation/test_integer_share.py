@@ -7,7 +7,11 @@ import onnx_ir as ir
 import pytest
 
 import quantkit
-from quantkit.evaluation.integer_share import measured_mac_percent, planned_mac_percent
+from quantkit.evaluation.integer_share import (
+    int8_mac_percent,
+    measured_mac_percent,
+    planned_mac_percent,
+)
 from tests.reporting.networks import CLASSIFIER, write
 
 # Two Q/DQ pairs in a row: onnxruntime merges them into one of a third scale, unless it has to show
@@ -53,6 +57,20 @@ def test_a_node_kept_float_is_not_counted(tmp_path: Path) -> None:
     expected = 100.0 * (3456 + 56) / (3456 + 288 + 56)
     assert planned_mac_percent(model) == pytest.approx(expected, abs=1e-9)
     assert measured_mac_percent(quantized, model.prepared.program) == planned_mac_percent(model)
+
+
+def test_16_bit_activations_are_no_8_bit_ones(tmp_path: Path) -> None:
+    _, plain = write(tmp_path, CLASSIFIER)
+    model = quantkit.load_quantized(plain)
+    value = next(node for node in model.prepared.program.nodes if node.name == "second").outputs[0]
+    config = quantkit.QuantConfig(tensors_in_16_bits=(value,))
+    _, quantized = write(tmp_path, CLASSIFIER, config=config)
+    wide = quantkit.load_quantized(quantized)
+    assert planned_mac_percent(wide) == 100.0
+    measured = measured_mac_percent(quantized, wide.prepared.program)
+    assert int8_mac_percent(wide) == measured
+    assert measured is not None
+    assert measured < 99.0
 
 
 def test_what_onnxruntime_does_not_fuse_is_not_claimed(chain: Path) -> None:

@@ -1,13 +1,14 @@
 """Metrics by name, and those of the user's own code."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from quantkit.errors import CalibrationError, ConfigError, ShapeMismatchError, UnknownNameError
-from quantkit.evaluation.metric import metric_of, outputs_sqnr_db
+from quantkit.evaluation.metric import drop_interval, metric_of, outputs_sqnr_db, users_metric
 from quantkit.graph.program import Array
 from quantkit.numerics.metrics import sqnr_db
 
@@ -113,3 +114,61 @@ def test_functions_that_fail(tmp_path: Path, text: str, message: str) -> None:
     name = write(tmp_path, text)
     with pytest.raises(CalibrationError, match=message):
         metric_of(name).score(batches(SCORES), batches(OTHER), None)
+
+
+def mean_of_scores(outputs: Mapping[str, Array], labels: object) -> float:
+    return float(outputs["y"].mean())
+
+
+def fails_without_the_first(outputs: Mapping[str, Array], labels: object) -> float:
+    if not (outputs["y"] == 0.0).any():
+        raise ValueError("no sample to judge")
+    return 0.0
+
+
+def never(outputs: Mapping[str, Array], labels: object) -> float:
+    raise ValueError("no sample to judge")
+
+
+def values(count: int, shift: float = 0.0) -> list[dict[str, Array]]:
+    column = np.arange(count, dtype=np.float64)[:, None] + shift
+    return [{"y": part} for part in np.array_split(column, 3)]
+
+
+def test_the_interval_of_a_drop_is_paired() -> None:
+    """Both lose the same on every sample, so the difference does not scatter."""
+    metric = metric_of(f"{__file__}:mean_of_scores")
+    assert drop_interval(metric, values(30, 1.0), values(30), None, 30) == pytest.approx((1.0, 1.0))
+    # What is paired otherwise scatters.
+    found = drop_interval(metric, values(30, 1.0), values(30)[::-1], None, 30)
+    assert found is not None
+    assert found[1] - found[0] > 1.0
+
+
+def test_draws_on_which_the_metric_fails_are_left_out() -> None:
+    some = metric_of(f"{__file__}:fails_without_the_first")
+    assert drop_interval(some, values(30), values(30), None, 30) == (0.0, 0.0)
+    assert drop_interval(metric_of(f"{__file__}:never"), values(6), values(6), None, 6) is None
+
+
+def test_outputs_that_are_not_per_sample_have_no_interval() -> None:
+    metric = metric_of(f"{__file__}:mean_of_scores")
+    assert drop_interval(metric, values(30), values(30), None, 10) is None
+
+
+@pytest.mark.parametrize(("copied", "draws"), [(2_000_000_000, 1000), (3600, 300), (12, 100)])
+def test_large_outputs_are_drawn_less_often(
+    monkeypatch: pytest.MonkeyPatch, copied: int, draws: int
+) -> None:
+    monkeypatch.setattr("quantkit.evaluation.metric._COPIED_VALUES", copied)
+    metric = metric_of(f"{__file__}:mean_of_scores")
+    told: list[tuple[int, int]] = []
+    drop_interval(metric, values(6), values(6), None, 6, lambda *pair: told.append(pair))
+    assert told == [(done, draws) for done in range(1, draws + 1)]
+
+
+def test_reports_hold_the_named_metrics_anyway() -> None:
+    assert users_metric(f"{__file__}:mean_of_scores").unit == ""
+    for name in ("top1", "agreement", "sqnr"):
+        with pytest.raises(ConfigError, match=rf"every report holds {name}"):
+            users_metric(name)

@@ -12,7 +12,6 @@ from quantkit.errors import ModelError, NonFiniteRangeError, UnsupportedModelErr
 from quantkit.graph.model_io import (
     load_model,
     model_digest,
-    partial_file,
     program_of,
     raise_opset,
     read_metadata,
@@ -20,6 +19,7 @@ from quantkit.graph.model_io import (
     write_metadata,
 )
 from quantkit.graph.ort_session import open_session
+from quantkit.graph.partial_file import partial_file
 from tests.models import conv_bn_relu6, network, normal
 
 CONV = "y = Conv (x, w)"

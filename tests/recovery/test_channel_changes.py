@@ -29,6 +29,9 @@ def test_factors_and_shifts_go_to_channels() -> None:
     np.testing.assert_array_equal(flat, found.reshape(2, 8))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(UNCHANGED.applied(x), x)
+    np.testing.assert_array_equal(change.undone(found), x)
+    np.testing.assert_array_equal(change.undone(flat), x.reshape(2, 8))
+    assert change.undone(found).dtype == np.float32
 
 
 @given(

@@ -142,6 +142,14 @@ def test_weights_are_even_on_both_sides() -> None:
     assert np.ptp(np.log2(relative[0] / relative[1])) < np.ptp(np.log2(rows / columns)) / 2
 
 
+def test_a_value_that_is_always_zero_is_scaled_by_its_weights_alone() -> None:
+    draft = CASES["relu"].draft()
+    (group, *_) = channel_groups(draft.prepared.program)
+    for _, factors in weight_equalizing_factors(draft, [(group, np.zeros(group.channels))]):
+        assert np.isfinite(factors).all()
+        assert (factors > 0).all()
+
+
 def test_values_whose_channels_are_not_known() -> None:
     draft = CASES["relu"].draft()
     table = draft.table

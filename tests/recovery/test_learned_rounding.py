@@ -349,7 +349,9 @@ def test_several_passes_when_sums_are_large(monkeypatch: pytest.MonkeyPatch) -> 
     assert (told[0], told[-1], len(told)) == ((8, 60), (60, 60), 9)
     assert "5 layers" in learned.notes[-1].message
     monkeypatch.setattr(learned_rounding, "_SUMS_BYTES", 8 * 72**2 - 1)
-    assert "4 layers" in learn_rounding(model, dataset).notes[-1].message
+    message = learn_rounding(model, dataset).notes[-1].message
+    assert "4 layers" in message
+    assert message.endswith("; left as they are (too large, or transposed): last")
 
 
 def test_as_many_samples_as_asked_for() -> None:
@@ -367,6 +369,7 @@ def test_float_layers_are_left_alone() -> None:
     model, _ = quantized(network, QuantConfig(nodes_to_exclude=("last",)))
     learned = learn_rounding(model, samples(model, network.feeds(9)["x"]))
     assert "4 layers" in learned.notes[-1].message
+    assert "left as" not in learned.notes[-1].message
 
 
 def test_nothing_is_changed_where_sums_would_overflow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,17 @@ def test_other_work_is_refused(log: Path) -> None:
 def test_damage_in_the_middle_is_refused(log: Path, line: bytes) -> None:
     lines = log.read_bytes().split(b"\n")
     log.write_bytes(b"\n".join([lines[0], line, *lines[2:]]))
-    with pytest.raises(CalibrationError, match=r"cannot be read .*; remove the file, or leave out"):
+    with pytest.raises(CalibrationError, match="cannot be read: line 2 is damaged; remove"):
         read_log(log, "work")
+
+
+def test_a_damaged_last_line_is_dropped(log: Path) -> None:
+    for line in (b'{"x":', b'{"x":\n', b"\xff\n"):
+        whole = log.read_bytes()
+        with log.open("ab") as file:
+            file.write(line)
+        assert read_log(log, "work") == FOUND
+        assert log.read_bytes() == whole
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:

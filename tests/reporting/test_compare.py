@@ -8,14 +8,18 @@ import onnx_ir as ir
 import pytest
 
 from quantkit.config import QuantConfig
-from quantkit.errors import ModelError
+from quantkit.errors import ModelError, NonFiniteRangeError
 from quantkit.evaluation.samples import open_samples
+from quantkit.graph.model_io import load_model, program_of
+from quantkit.graph.ort_session import open_session, with_outputs
 from quantkit.graph.program import Array
 from quantkit.numerics.affine import per_tensor
 from quantkit.passes.prepare import prepare
-from quantkit.pipeline import export, load_quantized
-from quantkit.recovery.channel_changes import METADATA_KEY
-from quantkit.reporting.compare import LayerError, _saturated, check_same_network, compare_layers
+from quantkit.pipeline import calibrate, export, load_quantized
+from quantkit.recovery.channel_changes import METADATA_KEY, from_text
+from quantkit.reporting.compare import Comparison, check_same_network, compare_layers
+from quantkit.reporting.layer import Layer
+from quantkit.reporting.layer_pass import saturated
 from tests.reporting.networks import (
     CLASSIFIER,
     REGRESSOR,
@@ -27,10 +31,15 @@ from tests.reporting.networks import (
 )
 
 
-def compared(files: tuple[Path, Path], count: int = 8) -> dict[str, LayerError]:
+def comparison(files: tuple[Path, Path], count: int = 8) -> Comparison:
     reference, model = prepare(files[0]), load_quantized(files[1])
     dataset = open_samples(samples(count), reference.program.inputs, None)
-    return {error.node: error for error in compare_layers(reference, model, dataset)}
+    source = program_of(load_model(files[0]))
+    return compare_layers(reference, model, dataset, source=source)
+
+
+def compared(files: tuple[Path, Path], count: int = 8) -> dict[str, Layer]:
+    return {layer.node: layer for layer in comparison(files, count).layers}
 
 
 @pytest.mark.parametrize(
@@ -43,21 +52,21 @@ def compared(files: tuple[Path, Path], count: int = 8) -> dict[str, LayerError]:
         (0, np.int8, 5),
     ],
 )
-def test_the_end_that_is_real_zero_is_not_saturated(
+def test_the_end_that_is_real_zero_is_notsaturated(
     zero_point: int, dtype: type[np.uint8 | np.int8], expected: int
 ) -> None:
     info = np.iinfo(dtype)
     codes = np.array([info.min] * 2 + [info.min + 1, 7] + [info.max] * 3, dtype)
-    assert _saturated(codes, per_tensor(0.1, zero_point, dtype)) == expected
+    assert saturated(codes, per_tensor(0.1, zero_point, dtype)) == expected
 
 
 def test_layers_and_clamps_are_judged_by_their_outputs(tmp_path: Path) -> None:
     found = compared(write(tmp_path, CLASSIFIER))
-    assert list(found) == ["first", "second", "pool", "flat", "last"]
-    assert [error.value for error in found.values()] == ["r1", "r2", "p", "f", "scores"]
+    assert list(found) == ["input x", "first", "second", "pool", "flat", "last"]
+    assert [layer.value for layer in found.values()] == ["x", "r1", "r2", "p", "f", "scores"]
     assert found["first"].macs == 8 * 16 * 27
-    assert all(error.kept_float is None for error in found.values())
-    assert all((error.isolated_sqnr_db or 0.0) > 25.0 for error in found.values())
+    assert all(layer.kept_float is None for layer in found.values())
+    assert all((layer.isolated_sqnr_db or 0.0) > 25.0 for layer in found.values())
     # At the first layer both are the same thing; later the errors of the others come on top.
     assert found["first"].accumulated_sqnr_db == pytest.approx(
         found["first"].isolated_sqnr_db, abs=1e-6
@@ -65,7 +74,7 @@ def test_layers_and_clamps_are_judged_by_their_outputs(tmp_path: Path) -> None:
     assert found["last"].accumulated_sqnr_db < (found["last"].isolated_sqnr_db or 0.0)
 
 
-def test_most_zeros_of_a_relu_are_not_called_saturated(tmp_path: Path) -> None:
+def test_most_zeros_of_a_relu_are_not_calledsaturated(tmp_path: Path) -> None:
     found = compared(write(tmp_path, CLASSIFIER))
     assert found["first"].saturated_percent is not None
     assert found["first"].saturated_percent < 1.0
@@ -113,7 +122,11 @@ def test_a_clamp_in_the_file_changes_nothing(tmp_path: Path) -> None:
     ir.save(model, files[1])
     found = compared(files)
     assert load_quantized(files[1]).prepared.clamps
-    assert found == expected
+    assert list(found) == list(expected)
+    for name, layer in found.items():
+        assert layer.network_sqnr_db == pytest.approx(expected[name].network_sqnr_db, abs=1e-3)
+        same = {"network_sqnr_db": None}
+        assert layer.model_copy(update=same) == expected[name].model_copy(update=same)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +181,7 @@ def test_rescaled_channels_are_compared_as_they_are(tmp_path: Path) -> None:
     assert len(silent.metadata) == len(model.metadata) - 1
     reference = prepare(files[0])
     dataset = open_samples(samples(4), reference.program.inputs, None)
-    wrong = {error.node: error for error in compare_layers(reference, silent, dataset)}
+    wrong = {layer.node: layer for layer in compare_layers(reference, silent, dataset).layers}
     assert wrong["first"].accumulated_sqnr_db < 10.0
 
 
@@ -192,3 +205,92 @@ def test_damaged_changes(tmp_path: Path, text: str) -> None:
     dataset = open_samples(samples(1), reference.program.inputs, None)
     with pytest.raises(ModelError, match="rescaled channels"):
         compare_layers(reference, model, dataset)
+
+
+def test_what_calibration_would_see_of_the_float_network(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER, config=AS_IT_WAS)
+    found = comparison(files, 8)
+    reference = prepare(files[0])
+    feeds = [{"x": sample[None]} for sample in samples(8)]
+    table = calibrate(reference, feeds, exact=True)
+    assert {"x", "r1", "r2", "p", "f", "scores"} <= found.statistics.keys()
+    for name, statistics in found.statistics.items():
+        if name not in table.statistics:
+            continue
+        expected = table.statistics[name]
+        assert statistics.count == expected.count
+        assert statistics.sample_count == 8
+        assert statistics.minimum == pytest.approx(expected.minimum, rel=1e-5)
+        assert statistics.maximum == pytest.approx(expected.maximum, rel=1e-5)
+        assert statistics.channels is not None
+
+
+def test_statistics_have_the_channels_of_the_quantized_network(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER, config=RESCALED, constants=uneven_channels())
+    changes = from_text(load_quantized(files[1]).metadata[METADATA_KEY])
+    assert "r1" in changes
+    found = comparison(files, 8).statistics["r1"]
+    reference = prepare(files[0])
+    session = open_session(with_outputs(reference.model, ["r1"]), threads=1)
+    r1 = session.run({"x": samples(8)}, ["r1"])["r1"]
+    expected = changes["r1"].applied(r1).max(axis=(0, 2, 3))
+    assert found.channels is not None
+    np.testing.assert_allclose(found.channels.maximum, expected, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found.channels.maximum, r1.max(axis=(0, 2, 3)), rtol=0.01)
+
+
+def test_the_output_against_its_clip_lines(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER)
+    model, layers = load_quantized(files[1]), compared(files, 8)
+    for layer in layers.values():
+        params, output = model.plan.params[layer.value], layer.output
+        assert output is not None
+        assert output.scale == float(params.scale)
+        assert output.zero_point == int(params.zero_point)
+        assert output.low == float(params.scale * np.float32(params.qmin - int(params.zero_point)))
+        assert sum(output.histogram.counts) == 8 * np.prod(shape_of(layer.value))
+    behind_relu = layers["first"].output
+    assert behind_relu is not None
+    assert behind_relu.low == behind_relu.minimum == 0.0
+
+
+def shape_of(value: str) -> tuple[int, ...]:
+    shapes = {"x": (3, 6, 6), "r1": (8, 4, 4), "r2": (8, 2, 2)}
+    return shapes.get(value, (7,) if value == "scores" else (8,))
+
+
+def test_values_beyond_the_clip_lines_are_counted(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER)
+    model = load_quantized(files[1])
+    narrow = per_tensor(float(model.plan.params["x"].scale) / 4.0, 128, np.uint8)
+    plan = replace(model.plan, params={**model.plan.params, "x": narrow})
+    reference = prepare(files[0])
+    dataset = open_samples(samples(8), reference.program.inputs, None)
+    found = compare_layers(reference, replace(model, plan=plan), dataset).layers[0]
+    low, high = float(narrow.scale) * -128.0, float(narrow.scale) * 127.0
+    x = samples(8)
+    assert found.output is not None
+    outside = ((x < np.float32(low)) | (x > np.float32(high))).mean()
+    assert outside > 0.1
+    assert found.output.clipped_percent == pytest.approx(100.0 * outside)
+    assert found.saturated_percent == pytest.approx(100.0 * outside, abs=1.0)
+    assert (found.isolated_cosine or 0.0) < 0.999
+
+
+def test_progress_reaches_the_end(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER)
+    reference = prepare(files[0])
+    dataset = open_samples(samples(4), reference.program.inputs, None)
+    told: list[tuple[int, int]] = []
+    model = load_quantized(files[1])
+    compare_layers(reference, model, dataset, lambda done, total: told.append((done, total)))
+    assert told == [(done, 10) for done in range(1, 11)]
+
+
+def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    files = write(tmp_path, CLASSIFIER)
+    reference = prepare(files[0])
+    large = np.full((1, 3, 6, 6), 3e38, np.float32)
+    dataset = open_samples(large, reference.program.inputs, None)
+    with pytest.raises(NonFiniteRangeError, match=r"tensor 'h?r?1'.*preprocessing"):
+        compare_layers(reference, load_quantized(files[1]), dataset)

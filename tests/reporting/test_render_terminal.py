@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from quantkit.reporting.compare import LayerError
-from quantkit.reporting.diagnose import Cause
-from quantkit.reporting.render_terminal import drop_sentence, print_report, render
-from quantkit.reporting.report import Drop, EngineRow, Report
+from quantkit.reporting.accuracy_sections import drop_sentence
+from quantkit.reporting.layer import Layer
+from quantkit.reporting.render_terminal import print_report
+from quantkit.reporting.report import Cause, Cost, Drop, EngineRow, Remedy, Report
 from quantkit.reporting.terminal_table import make_table, percent_text, shortened
+from tests.reporting.example_report import example_report
+from tests.reporting.parsed_forms import PIPE, terminal
 
 LONG = "/features/features.17/conv/conv.1/conv.1.0/Conv"
 HALVED = Drop(points=50.0, low=41.25, high=57.5, p_value=1e-9, right_to_wrong=60, wrong_to_right=10)
@@ -19,8 +21,8 @@ HALVED = Drop(points=50.0, low=41.25, high=57.5, p_value=1e-9, right_to_wrong=60
 
 def layer(
     node: str, alone: float | None, so_far: float, *, op: str = "Conv", kept: str | None = None
-) -> LayerError:
-    return LayerError(
+) -> Layer:
+    return Layer(
         node=node,
         op_type=op,
         value=f"{node}_output",
@@ -56,9 +58,10 @@ DAMAGED = Report(
         engine("int8 integer session", logits=float("inf")),
     ),
     drop=HALVED,
-    int8_mac_percent=87.5,
+    cost=Cost(int8_mac_percent=87.5),
     kept_float={"/Resize": "no integer kernel for Resize"},
     layers_without_reference=3,
+    layer_samples=16,
     layers=(
         layer("/stem[0]/Conv", 41.5, 41.5),
         layer(LONG, 2.5, 1.75),
@@ -71,7 +74,8 @@ DAMAGED = Report(
             cause="one weight scale for uneven channels",
             evidence="its largest channel reaches 257 times as far as its median channel; alone "
             "it leaves 2.5 dB",
-            remedy="--per-channel",
+            remedy=Remedy(text="--per-channel"),
+            noise_percent=93.75,
         ),
     ),
     provenance={},
@@ -96,42 +100,59 @@ HEALTHY = DAMAGED.model_copy(
 )
 
 
-def rendered(report: Report, width: int) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    for part in render(report, rows=12, width=width):
-        console.print(part)
-    file = console.file
-    assert isinstance(file, io.StringIO)
-    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
-
-
 @pytest.mark.parametrize(
     ("name", "report", "width"),
     [
         ("report_damaged_80_columns", DAMAGED, 80),
-        ("report_damaged_in_a_pipe", DAMAGED, 10_000),
+        ("report_damaged_in_a_pipe", DAMAGED, PIPE),
         ("report_two_outputs_80_columns", HEALTHY, 80),
+        ("report_full_80_columns", example_report(30), 80),
+        ("report_full_120_columns", example_report(30), 120),
     ],
 )
 def test_golden(name: str, report: Report, width: int, update_golden: bool) -> None:
     path = Path(__file__).parents[1] / "golden" / f"{name}.txt"
-    text = rendered(report, width)
+    text = terminal(report, width)
     if update_golden:
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
 
 
-def test_nothing_is_wider_than_the_terminal() -> None:
-    assert max(len(line) for line in rendered(DAMAGED, 80).splitlines()) <= 80
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize(
+    "report", [DAMAGED, HEALTHY, example_report(30)], ids=["damaged", "healthy", "full"]
+)
+def test_nothing_is_wider_than_the_terminal(report: Report, width: int) -> None:
+    assert max(len(line) for line in terminal(report, width).splitlines()) <= width
+
+
+def test_wider_terminals_show_more_columns() -> None:
+    shown = [
+        len(line.split("  "))
+        for width in (60, 80, 120, 200)
+        for line in terminal(example_report(), width).splitlines()
+        if line.startswith("conv11 ")
+    ]
+    assert shown == sorted(shown)
+    assert shown[0] < shown[-1]
+    assert "Too narrow for: " in terminal(example_report(), 80)
+    assert "Too narrow for: " not in terminal(example_report(), PIPE)
 
 
 def test_in_a_pipe_rows_and_sentences_are_whole() -> None:
-    lines = rendered(DAMAGED, 10_000).splitlines()
-    (row,) = [line for line in lines if line.startswith(LONG) and "try" not in line]
-    assert row.split() == [LONG, "Conv", "2.50", "1.75", "1.25"]
-    (cause,) = [line for line in lines if line.endswith("; try --per-channel")]
-    assert cause.startswith(f"{LONG}: one weight scale")
+    lines = terminal(DAMAGED, PIPE).splitlines()
+    cause, row = [line for line in lines if line.startswith(LONG)]
+    assert row.split() == [LONG, "Conv", "2.50", "1.75", "1.25", "1,000", "-"]
+    assert cause.split("  ")[1] == "one weight scale for uneven channels"
+    assert cause.endswith("--per-channel    93.75")
     assert drop_sentence(HALVED, 100) in lines
+
+
+def test_on_a_terminal_a_cause_is_a_paragraph() -> None:
+    lines = terminal(DAMAGED, 80).splitlines()
+    start = lines.index(LONG)
+    assert lines[start + 1] == "  cause: one weight scale for uneven channels"
+    assert lines[start + 4 : start + 6] == ["  try: --per-channel", "  noise %: 93.75"]
 
 
 def test_a_pipe_is_no_80_columns(
@@ -147,38 +168,24 @@ def test_a_pipe_is_no_80_columns(
 
 
 def test_only_the_worst_rows_are_shown() -> None:
-    console = Console(file=io.StringIO(), width=200)
-    for part in render(DAMAGED, rows=1, width=200):
-        console.print(part)
-    file = console.file
-    assert isinstance(file, io.StringIO)
-    assert "Layers, worst first (1 of 3)" in file.getvalue()
-    assert "/stem" not in file.getvalue()
+    text = terminal(example_report(30), 200)
+    assert "12 of 30; a file (--output) has all." in text
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith("conv")]
+    assert rows[0] == "conv3", "the cause"
+    assert rows[1:] == [f"conv{index}" for index in range(29, 17, -1)]
 
 
-@pytest.mark.parametrize("layers", [(), DAMAGED.layers[2:3]])
-def test_without_a_judged_layer_nothing_is_said_of_layers(layers: tuple[LayerError, ...]) -> None:
-    text = rendered(HEALTHY.model_copy(update={"layers": layers}), 200)
-    assert "\n\nNo layer could be judged.\n3 integer layers are not judged: " in text
+def test_float_layers_come_last() -> None:
+    lines = terminal(DAMAGED, PIPE).splitlines()
+    rows = [line.split()[0] for line in lines if line.startswith("/")]
+    assert rows == [LONG, LONG, "/stem[0]/Conv", "/GlobalAveragePool", "/Resize"]
+
+
+def test_without_layers_nothing_is_said_of_them() -> None:
+    text = terminal(HEALTHY.model_copy(update={"layers": ()}), 200)
+    assert "No cause was looked for: no layer could be judged." in text
     for phrase in ("worst first", "alone", "stands out"):
         assert phrase not in text
-
-
-@pytest.mark.parametrize(
-    ("points", "low", "high", "expected"),
-    [
-        (0.0, -1.0, 1.0, "Top-1 does not change"),
-        (1.5, -1.0, 4.0, "Top-1 falls by 1.50 points, within noise"),
-        (1.5, 0.5, 4.0, "Top-1 falls by 1.50 points, more than noise"),
-        (-1.5, -4.0, -0.5, "Top-1 rises by 1.50 points, more than noise"),
-    ],
-)
-def test_drop_sentence(points: float, low: float, high: float, expected: str) -> None:
-    drop = Drop(points=points, low=low, high=high, p_value=0.04, right_to_wrong=3, wrong_to_right=2)
-    assert drop_sentence(drop, 200) == (
-        f"{expected} (95 % interval of the drop {low:+.2f} to {high:+.2f} points, p = 0.04): "
-        "3 of 200 samples changed from right to wrong, 2 from wrong to right."
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Reports and inspections as one HTML file each."""
