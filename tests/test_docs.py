@@ -183,9 +183,9 @@ def test_jobs_do_what_they_say(
     jobs = blocks(repository / JOBS, "yaml")
     assert len(jobs) == 2
     for job in jobs:
-        (command,) = re.findall(r">-\n\s+quantkit (.*?)(?=\n\s+-|\n  artifacts:)", job, re.DOTALL)
+        (command,) = re.findall(r">-\n\s+quantkit (.*?)(?=\n\s+- |\n  artifacts:)", job, re.DOTALL)
         run(" ".join(command.split()), capsys)
-        written = set(re.findall(r"--output (\S+)", command))
+        written = set(re.findall(r"(?:--output|-o) (\S+)", command))
         assert written
         for name in written:
             assert (digits / name).stat().st_size > 0

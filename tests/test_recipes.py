@@ -95,7 +95,7 @@ def test_recipes_by_name() -> None:
     [
         (
             "per_chanel = false",
-            r"no entry is called 'per_chanel'; did you mean per_channel\? The entries are range_est",
+            r"no entry is called 'per_chanel'; did you mean per_channel\? The entries are",
         ),
         ('per_channel = "yes"', 'per_channel: true or false expected, got "yes"'),
         ("per_channel = 1", "per_channel: true or false expected, got 1"),
