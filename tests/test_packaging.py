@@ -158,7 +158,7 @@ def test_the_installed_program_runs(installed: Path, tmp_path: Path) -> None:
         [str(installed / "python"), "-c", f"import quantkit.bundled; print({model})"], tmp_path
     ).strip()
     assert Path(path).is_relative_to(installed.parent)
-    assert "depthwise separable blocks" in run(
+    assert "Depthwise separable blocks" in run(
         [str(installed / "quantkit"), "inspect", path], tmp_path
     )
 

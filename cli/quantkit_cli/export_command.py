@@ -116,7 +116,8 @@ def export(
             ) from error
     is_for_steps = has_steps and format not in SAMPLE_FORMATS
     write(quantized, output, format, **({} if is_for_steps else samples))
-    facts = summary(quantized, model, output, None if calibration is None else config)
+    base = choices.base(DEFAULT_RECIPE)
+    facts = summary(quantized, model, output, None if calibration is None else config, base)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:

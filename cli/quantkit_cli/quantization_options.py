@@ -234,6 +234,12 @@ class Choices:
         RANGE_ESTIMATORS[config.range_estimator]
         return config
 
+    def base(self, default: str) -> str:
+        """The name of the recipe that :meth:`config` begins with."""
+        from quantkit.recipes import base_of
+
+        return base_of(self.recipe or default, default)
+
 
 NOTHING = Choices()
 

@@ -85,7 +85,7 @@ def quantize(
     export(result.model, path, format, **(samples if has_samples else {}))
     if save_calibration is not None:
         result.table.save(save_calibration)
-    facts = summary(result.model, model, path, config)
+    facts = summary(result.model, model, path, config, choices.base(DEFAULT_RECIPE))
     if as_json:
         print(json.dumps(facts, indent=2))
     else:

@@ -28,6 +28,10 @@ from quantkit.recovery.recover import StepProgress, quantize_with_recovery
 logger = logging.getLogger(__name__)
 
 
+# Means and second moments of fewer samples say little of the samples to come.
+_FEW_SAMPLES = 32
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantization:
     """A quantized model and the calibration it rests on.
@@ -102,6 +106,14 @@ def quantize_calibrated(
             strict=strict,
         )
         dataset = with_kept_samples(dataset)
+        if len(dataset) < _FEW_SAMPLES:
+            logger.warning(
+                "%d samples are few for steps that fit the network to them (%s): give %d or more, "
+                "or use recipe fast",
+                len(dataset),
+                ", ".join(step.replace("_", " ") for step in steps),
+                _FEW_SAMPLES,
+            )
     quantized = quantize_with_recovery(prepared, table, config, dataset, progress)
     if len(quantized.plan.kept_float) == len(prepared.program.nodes):
         logger.warning("nothing is quantized: every node stays float")

@@ -151,6 +151,15 @@ def quantize_with_recovery(
     )
 
 
+def undone_steps(model: QuantizedModel) -> tuple[str, ...]:
+    """Names of the steps that were undone, as the metadata of a model say; none if unreadable."""
+    try:
+        found = json.loads(model.metadata.get(METADATA_KEY, "[]"))
+    except ValueError:
+        return ()
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
 def _bench(prepared: Prepared, dataset: Dataset) -> Bench | None:
     """None where the float network puts out NaN or infinity: nothing is judged by that."""
     samples = evenly_spaced(dataset, _MEASURED_SAMPLES)

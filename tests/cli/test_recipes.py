@@ -9,6 +9,7 @@ from quantkit.errors import ConfigError, UnknownNameError
 from quantkit.quantized_model.model import QuantizedModel
 from quantkit.recipes import BALANCED
 from quantkit_cli.quantization_options import Choices
+from quantkit_cli.quantization_summary import print_summary
 from tests.cli.runner import run, run_json
 
 SWITCHES = (
@@ -57,6 +58,45 @@ def test_the_default_of_quantize_is_balanced_and_of_export_fast(
     out, _ = run(f"export m.onnx -c m.calib.npz -o {tmp_path}/e.onnx", capsys)
     assert out.startswith("recipe: fast\n")
     assert stored_config(tmp_path / "e.onnx") == QuantConfig()
+
+
+def test_few_samples_and_undone_steps_are_told(
+    workbench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "samples are few for steps that fit the network to them (activation range search, "
+    _, err = run(f"quantize m.onnx c.npz --num-samples 8 -o {tmp_path}/q.onnx", capsys)
+    assert f"8 {told}" in err
+    _, err = run(f"quantize m.onnx c.npz --num-samples 32 -o {tmp_path}/q.onnx", capsys)
+    assert told not in err
+    _, err = run(
+        f"quantize m.onnx c.npz --recipe fast --num-samples 8 -o {tmp_path}/q.onnx", capsys
+    )
+    assert told not in err
+
+
+def test_the_summary_says_what_was_undone(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {
+        "output": "q.onnx",
+        "bytes": 10,
+        "source": "m.onnx",
+        "source_bytes": 40,
+        "recipe": "balanced",
+        "int8_mac_percent": None,
+        "nodes_of_unknown_shape": 3,
+        "kept_float": {},
+        "undone_steps": ["learned_rounding"],
+        "steps": [
+            {"step": "bias_correction", "node": ""},
+            {"step": "learned_rounding", "node": ""},
+        ],
+        "notes": ["biases of 2 nodes", "undone: SQNR of the outputs 20.00 -> 18.00 dB"],
+    }
+    print_summary(facts)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith(
+        "1 of 2 steps lost accuracy on the calibration data and were undone"
+    )
+    assert lines[-1].endswith("share of multiply-accumulates unknown: 3 nodes have dynamic shapes")
 
 
 def test_every_step_can_be_switched(
